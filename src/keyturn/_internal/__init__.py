@@ -1,0 +1,1 @@
+"""Mechanics shared by the rooms that do I/O; no domain words here."""

@@ -1,0 +1,295 @@
+"""
+The SQLite file that holds all that Keyturn must remember, and its transactions.
+
+A transaction is re-entrant: an inner `with database.transaction()` joins the
+outer one, so a store write, a journal step and an audit record written by three
+rooms commit together or not at all.
+
+System calls of a commit in WAL mode with `synchronous=FULL`: pwrite of the
+pages to the `-wal` file, fdatasync of it. (sqlite.org/wal.html)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from keyturn._internal import failpoints
+from keyturn._internal.schema import APPLICATION_ID, MIGRATIONS
+from keyturn.errors import (
+    Conflict,
+    Corrupt,
+    IntegrityError,
+    OutcomeUnknown,
+    StoreError,
+    Unavailable,
+)
+
+__all__ = ["Database"]
+
+_BUSY_MILLISECONDS = 10_000
+
+
+class Database:
+    """
+    One open connection, for one thread.
+
+    Args:
+        path: The file. It must exist unless *create* is given to `open`.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._depth = 0
+        self._after_commit: list[Callable[[], None]] = []
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False, read_only: bool = False) -> Database:
+        """
+        Open the file at *path* and bring its schema up to date.
+
+        Raises:
+            Unavailable: It cannot be opened: absent, unreadable, read-only folder.
+            Corrupt: It is not a database, or not one of ours.
+            Conflict: It was written by a newer Keyturn, or stays locked.
+        """
+        if not create and not path.exists():
+            raise Unavailable(
+                f"no store at `{path}`",
+                hint="run `keyturn init`, or look for the folder's backup",
+                code="store.absent",
+            )
+        if create:
+            # Create with the right mode: sqlite would use the umask's.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        mode = "ro" if read_only else "rw"
+        with _translated(path):
+            connection = sqlite3.connect(
+                f"file:{_quoted(path)}?mode={mode}", uri=True, isolation_level=None
+            )
+        database = cls(path, connection)
+        try:
+            database._prepare(read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return database
+
+    def _prepare(self, *, read_only: bool) -> None:
+        with _translated(self.path):
+            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute("PRAGMA temp_store = MEMORY")
+            self._connection.execute("PRAGMA cell_size_check = ON")
+            version = self.one("PRAGMA user_version")[0]
+            if version and self.one("PRAGMA application_id")[0] != APPLICATION_ID:
+                raise Corrupt(
+                    f"`{self.path}` is a database, but not one of Keyturn's",
+                    hint="restore the store from a backup",
+                )
+            if read_only:
+                self._connection.execute("PRAGMA query_only = ON")
+            else:
+                self._connection.execute("PRAGMA secure_delete = ON")
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+        if version > len(MIGRATIONS):
+            raise Conflict(
+                f"`{self.path}` was written by a newer Keyturn (schema {version})",
+                hint="upgrade this Keyturn; nothing was changed",
+                code="store.newer",
+            )
+        if version < len(MIGRATIONS) and not read_only:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        with self.transaction():
+            # Read again under the write lock: another process may have migrated meanwhile.
+            version = self.one("PRAGMA user_version")[0]
+            for number, script in enumerate(MIGRATIONS[version:], version + 1):
+                for statement in script.split(";\n"):
+                    if statement.strip():
+                        self.execute(statement)
+                failpoints.hit("database.migrate")
+                self.execute(f"PRAGMA user_version = {number}")
+            self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._depth > 0
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """
+        Run the block in one transaction; an inner call joins the outer one.
+
+        Raises:
+            Conflict: The write lock was not had within ten seconds.
+            Unavailable: The disk is full or failed; nothing was written.
+            OutcomeUnknown: The commit's own sync failed; ask before trying again.
+
+        Crash safety:
+            Durable on return. Before that: nothing of it.
+        """
+        if self._depth:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
+        with _translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._depth = 1
+        try:
+            yield
+            failpoints.hit("database.commit")
+        except BaseException:
+            self._depth = 0
+            self._after_commit.clear()
+            self._roll_back()
+            raise
+        self._depth = 0
+        self._commit()
+        failpoints.hit("database.committed")
+        callbacks, self._after_commit = self._after_commit, []
+        for callback in callbacks:
+            callback()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, after the outermost transaction is durable."""
+        self._after_commit.append(callback)
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._after_commit.clear()
+            if self._connection.in_transaction:
+                # SQLite still holds the transaction: undoing it is certain.
+                self._roll_back()
+                raise _translate(error, self.path) from error
+            raise OutcomeUnknown(
+                f"the commit to `{self.path}` got no clear answer",
+                hint="run the command again: it asks the store what is true first",
+            ) from error
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement and return how many rows it changed."""
+        with _translated(self.path):
+            return self._connection.execute(sql, parameters).rowcount
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each of *rows*."""
+        with _translated(self.path):
+            self._connection.executemany(sql, rows)
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return every row of a query; for answers of bounded size."""
+        with _translated(self.path):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def stream(
+        self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 2048
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query in lists of at most *batch*; for answers without bound."""
+        with _translated(self.path):
+            cursor = self._connection.execute(sql, parameters)
+        while True:
+            with _translated(self.path):
+                chunk = cursor.fetchmany(batch)
+            if not chunk:
+                return
+            yield chunk
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a query, or None."""
+        with _translated(self.path):
+            found: tuple[Any, ...] | None = self._connection.execute(sql, parameters).fetchone()
+            return found
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """
+        Return the first row of a query that always has one.
+
+        Raises:
+            Corrupt: It has none.
+        """
+        found = self.row(sql, parameters)
+        if found is None:
+            raise Corrupt(f"a row that must exist is missing in `{self.path}`")
+        return found
+
+    def check_integrity(self) -> list[str]:
+        """Return what SQLite finds wrong with the file's structure; empty when nothing is."""
+        try:
+            found = [str(row[0]) for row in self.rows("PRAGMA integrity_check(20)")]
+            found += [f"foreign key of {row[0]}" for row in self.rows("PRAGMA foreign_key_check")]
+        except StoreError as error:
+            return [error.message]
+        return [] if found == ["ok"] else [line for line in found if line != "ok"]
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is undone."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _quoted(path: Path) -> str:
+    # The characters that end or escape the path part of a SQLite URI.
+    text = str(path)
+    for character, code in (("%", "%25"), ("?", "%3f"), ("#", "%23")):
+        text = text.replace(character, code)
+    return text
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: sqlite3.Error, path: Path) -> StoreError | Conflict | IntegrityError:
+    name: str = getattr(error, "sqlite_errorname", None) or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Conflict(
+            f"another process holds `{path}`",
+            hint="wait for it to end and run the command again",
+            code="store.busy",
+        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return Corrupt(
+            f"`{path}` is damaged: {error}",
+            hint="run `keyturn doctor`; nothing was overwritten; restore from a backup",
+        )
+    if name.startswith("SQLITE_FULL"):
+        return Unavailable(
+            f"the disk that holds `{path}` is full", hint="free space and run the command again"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return Unavailable(
+            f"`{path}` cannot be written here: {error}",
+            hint="check the folder's permissions and whether its file system is read-only",
+        )
+    if name.startswith("SQLITE_CONSTRAINT"):
+        return Conflict(f"`{path}` refused a write: {error}", code="store.constraint")
+    return Unavailable(f"`{path}` failed: {error}", hint="run `keyturn doctor`")

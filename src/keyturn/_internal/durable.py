@@ -1,0 +1,111 @@
+"""
+Files that are either the old one or the new one, never a mixture.
+
+System calls of `replace`, in order: openat(temporary, O_CREAT|O_EXCL, mode),
+fchown if asked, fchmod, write..., fsync, rename, fsync(directory). The mode is
+in force before the first byte is written. After a crash the target is the old
+file or the new one; a temporary may be left, named `.NAME.keyturn-*`, which the
+next `replace` of the same target removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from keyturn._internal import failpoints
+
+__all__ = ["create_directory", "replace", "sync_directory", "unlink"]
+
+_MARK = ".keyturn-"
+
+
+def replace(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    uid: int = -1,
+    gid: int = -1,
+    point: str = "durable",
+) -> None:
+    """
+    Make *data* the content of *path*, atomically and durably.
+
+    Args:
+        mode: Permission bits, set before the first byte.
+        uid: Owner to set, or -1 to keep the process's.
+        gid: Group to set, or -1.
+        point: Prefix of the failpoints `.write`, `.rename`, `.renamed`.
+
+    Raises:
+        OSError: Nothing at *path* has changed, unless the directory's own sync
+            failed, in which case either file may be found after a power cut.
+
+    Crash safety:
+        Durable on return. Before that: the old file or the new one.
+    """
+    directory = path.parent
+    _remove_leftovers(directory, path.name)
+    temporary = directory / f".{path.name}{_MARK}{os.getpid()}"
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        try:
+            if (uid, gid) != (-1, -1):
+                os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+            failpoints.hit(f"{point}.write")
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        failpoints.hit(f"{point}.rename")
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    failpoints.hit(f"{point}.renamed")
+    sync_directory(directory)
+
+
+def unlink(path: Path) -> bool:
+    """Remove *path* durably; return False where it was not there."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    sync_directory(path.parent)
+    return True
+
+
+def create_directory(path: Path, *, mode: int = 0o700) -> None:
+    """Create *path* and what is missing above it, with *mode* for *path* itself."""
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in *path* durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(directory: Path, name: str) -> None:
+    # Only temporaries of processes that are gone: another live writer keeps its own.
+    prefix = f".{name}{_MARK}"
+    for entry in directory.iterdir():
+        if not entry.name.startswith(prefix):
+            continue
+        pid = entry.name.removeprefix(prefix)
+        if pid.isdigit() and (int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()):
+            with contextlib.suppress(FileNotFoundError):
+                entry.unlink()

@@ -1,0 +1,1 @@
+"""The nouns, the seams and the ports: standard library only."""

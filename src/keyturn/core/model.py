@@ -1,0 +1,117 @@
+"""The nouns of the domain, frozen; none of the metadata types can hold a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from keyturn.core.ids import EnvironmentName, FieldName, SecretName
+from keyturn.core.value import SecretValue
+
+__all__ = [
+    "Origin",
+    "Principal",
+    "SecretRef",
+    "SecretState",
+    "Stage",
+    "Values",
+    "Version",
+    "VersionedValue",
+]
+
+# All fields of one version. They change together.
+Values = Mapping[FieldName, SecretValue]
+
+
+class Stage(StrEnum):
+    """A pointer to a version."""
+
+    CURRENT = "current"
+    PENDING = "pending"
+    PREVIOUS = "previous"
+
+
+class Origin(StrEnum):
+    """How a version came to be."""
+
+    GENERATED = "generated"
+    SET = "set"
+    IMPORTED = "imported"
+    ROTATED = "rotated"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SecretRef:
+    """A secret in one environment."""
+
+    environment: EnvironmentName
+    name: SecretName
+
+    def __str__(self) -> str:
+        return f"{self.environment}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """
+    What is known of one immutable version.
+
+    Args:
+        number: Rises from 1 within the secret and is never used twice.
+        fields: The names of the fields it holds.
+        destroyed: The value is gone for good; the number stays taken.
+    """
+
+    ref: SecretRef
+    number: int
+    created_at: datetime
+    origin: Origin
+    fields: tuple[FieldName, ...]
+    destroyed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SecretState:
+    """Where the stages of a secret point; None where a stage points at nothing."""
+
+    ref: SecretRef
+    current: int | None
+    pending: int | None
+    previous: int | None
+    next_number: int
+
+    def at(self, stage: Stage) -> int | None:
+        """Return the version number that *stage* points at."""
+        match stage:
+            case Stage.CURRENT:
+                return self.current
+            case Stage.PENDING:
+                return self.pending
+            case Stage.PREVIOUS:
+                return self.previous
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedValue:
+    """A version together with its values."""
+
+    version: Version
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """
+    An authenticated caller.
+
+    Args:
+        name: For a local user `NAME`, as the system's user database knows the uid.
+        kind: `local` for a user of this machine.
+        uid: Numeric user id for a local user.
+    """
+
+    name: str
+    kind: str
+    uid: int | None = None
