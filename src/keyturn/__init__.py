@@ -5,8 +5,6 @@ The names below are the public ones. They load on first use: the command's fast
 path imports this package thousands of times a day and needs none of them.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyturn.core.value import SecretValue

@@ -47,6 +47,7 @@ class Database:
         self._connection = connection
         self._depth = 0
         self._after_commit: list[Callable[[], None]] = []
+        self._after_rollback: list[Callable[[], None]] = []
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False, read_only: bool = False) -> Database:
@@ -74,25 +75,30 @@ class Database:
             )
         database = cls(path, connection)
         try:
-            database._prepare(read_only=read_only)
+            database._prepare(read_only=read_only, create=create)
         except BaseException:
             connection.close()
             raise
         return database
 
-    def _prepare(self, *, read_only: bool) -> None:
+    def _prepare(self, *, read_only: bool, create: bool) -> None:
         with _translated(self.path):
             self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
             self._connection.execute("PRAGMA trusted_schema = OFF")
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.execute("PRAGMA temp_store = MEMORY")
             self._connection.execute("PRAGMA cell_size_check = ON")
+            # Counted before the version is read: another process may be creating it now.
+            tables = self.one("SELECT count(*) FROM sqlite_schema")[0] if create else None
             version = self.one("PRAGMA user_version")[0]
             if version and self.one("PRAGMA application_id")[0] != APPLICATION_ID:
                 raise Corrupt(
                     f"`{self.path}` is a database, but not one of Keyturn's",
                     hint="restore the store from a backup",
                 )
+            if not version and tables != 0:
+                # Begun, cut to nothing, or another program's: ours must not be put into it.
+                raise self._not_ours()
             if read_only:
                 self._connection.execute("PRAGMA query_only = ON")
             else:
@@ -107,6 +113,18 @@ class Database:
             )
         if version < len(MIGRATIONS) and not read_only:
             self._migrate()
+
+    def _not_ours(self) -> StoreError:
+        if self.one("SELECT count(*) FROM sqlite_schema")[0]:
+            return Corrupt(
+                f"`{self.path}` is a database, but not one of Keyturn's",
+                hint="restore the store from a backup; nothing was overwritten",
+            )
+        return Unavailable(
+            f"`{self.path}` is empty",
+            hint="if there was a store, restore it from a backup; otherwise run `keyturn init`",
+            code="store.absent",
+        )
 
     def _migrate(self) -> None:
         with self.transaction():
@@ -153,13 +171,13 @@ class Database:
             failpoints.hit("database.commit")
         except BaseException:
             self._depth = 0
-            self._after_commit.clear()
             self._roll_back()
             raise
         self._depth = 0
         self._commit()
         failpoints.hit("database.committed")
         callbacks, self._after_commit = self._after_commit, []
+        self._after_rollback.clear()
         for callback in callbacks:
             callback()
 
@@ -167,15 +185,19 @@ class Database:
         """Call *callback* once, after the outermost transaction is durable."""
         self._after_commit.append(callback)
 
+    def after_rollback(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, if the outermost transaction is undone instead."""
+        self._after_rollback.append(callback)
+
     def _commit(self) -> None:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._after_commit.clear()
             if self._connection.in_transaction:
                 # SQLite still holds the transaction: undoing it is certain.
                 self._roll_back()
                 raise _translate(error, self.path) from error
+            self._undone()
             raise OutcomeUnknown(
                 f"the commit to `{self.path}` got no clear answer",
                 hint="run the command again: it asks the store what is true first",
@@ -185,6 +207,13 @@ class Database:
         with contextlib.suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        self._undone()
+
+    def _undone(self) -> None:
+        callbacks, self._after_rollback = self._after_rollback, []
+        self._after_commit.clear()
+        for callback in callbacks:
+            callback()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement and return how many rows it changed."""
@@ -266,19 +295,27 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translate(error, path) from error
+    except UnicodeDecodeError:
+        # The module cannot read SQLite's own message, which quotes what is damaged.
+        raise Corrupt(
+            f"`{path}` is damaged",
+            hint="run `keyturn doctor`; nothing was overwritten; restore from a backup",
+        ) from None
 
 
 def _translate(error: sqlite3.Error, path: Path) -> StoreError | Conflict | IntegrityError:
     name: str = getattr(error, "sqlite_errorname", None) or ""
+    # The module's own error for a damaged text quotes the text, which goes no further.
+    not_text = "decode to UTF-8" in str(error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Conflict(
             f"another process holds `{path}`",
             hint="wait for it to end and run the command again",
             code="store.busy",
         )
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if not_text or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return Corrupt(
-            f"`{path}` is damaged: {error}",
+            f"`{path}` is damaged: {'a text in it cannot be read' if not_text else error}",
             hint="run `keyturn doctor`; nothing was overwritten; restore from a backup",
         )
     if name.startswith("SQLITE_FULL"):

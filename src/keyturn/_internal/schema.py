@@ -90,6 +90,14 @@ CREATE TABLE checkpoint (
     signature BLOB NOT NULL
 ) STRICT;
 
+-- where to look in the chain without reading all of it; the chain is the truth (audit)
+CREATE TABLE audit_pointer (
+    kind TEXT NOT NULL CHECK (kind IN ('begun', 'anchor')),
+    key INTEGER NOT NULL,
+    seq INTEGER NOT NULL REFERENCES audit (seq),
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+
 -- one row a rotation; the index allows one live rotation a secret (rotate)
 CREATE TABLE rotation (
     id TEXT PRIMARY KEY,
