@@ -1,0 +1,175 @@
+"""
+The sealed bundle of one environment, as `keyturn.fast` opens it; the format is drawn there.
+
+Rule that keeps it true: a bundle is written, and its generation raised, only
+while the control database's write transaction is held. Whoever changes a
+current value raises the generation before the commit; whoever builds a bundle
+reads the values and the generation under the same lock. So a bundle whose
+generation matches holds the values that are current, wherever a process died.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keyturn import fast
+from keyturn._internal import durable, failpoints
+from keyturn.core.entropy import Entropy
+from keyturn.core.ids import (
+    ConsumerName,
+    EnvironmentName,
+    FieldName,
+    SecretName,
+    VariableName,
+    new_id,
+)
+from keyturn.core.value import SecretValue
+
+__all__ = ["BundleContent", "BundleFiles", "SecretEntry", "encode", "fits"]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretEntry:
+    """One field of one current version, and the variable that carries it, if any."""
+
+    name: SecretName
+    version: int
+    field: FieldName
+    variable: VariableName | None
+    value: SecretValue
+
+
+@dataclass(frozen=True, slots=True)
+class BundleContent:
+    """
+    All that the fast path needs of one environment.
+
+    Args:
+        created_seconds: Unix time of building.
+        not_after_seconds: Unix time from which it must not be served.
+        manifest_stamp: `fast.manifest_stamp` of the manifest it was compiled from.
+        database_stamp: `fast.database_stamp` of the store it was read from.
+        consumers: The secrets of each, and whether it gets the plain settings.
+        lacking: Required secrets without a value, with the variable that needs it.
+    """
+
+    store_id: str
+    environment: EnvironmentName
+    created_seconds: int
+    not_after_seconds: int
+    manifest_stamp: str
+    database_stamp: str
+    generation: str
+    consumers: Mapping[ConsumerName, tuple[bool, Sequence[SecretName]]]
+    config: Mapping[VariableName, str]
+    secrets: Sequence[SecretEntry]
+    lacking: Sequence[tuple[SecretName, str]] = field(default=())
+
+
+def encode(content: BundleContent) -> SecretValue:
+    """Return the plain bytes of the bundle; they hold every value, so they are one."""
+    head = [
+        fast.BUNDLE_MARK.decode("ascii"),
+        f"store {content.store_id}",
+        f"environment {content.environment}",
+        f"created {content.created_seconds}",
+        f"not_after {content.not_after_seconds}",
+        f"manifest {content.manifest_stamp}",
+        f"database {content.database_stamp}",
+        f"generation {content.generation}",
+    ]
+    for consumer, (config, names) in content.consumers.items():
+        head.append(" ".join(["consumer", consumer, "config" if config else "-", *names]))
+    head += [f"lacking {name} {variable}" for name, variable in content.lacking]
+    body = []
+    for variable, text in content.config.items():
+        data = text.encode("utf-8")
+        head.append(f"config {variable} {len(data)}")
+        body.append(variable.encode("ascii") + b"=" + data + b"\n")
+    for entry in content.secrets:
+        data = entry.value.reveal()
+        label = entry.variable or "-"
+        if entry.variable is not None and not fits(entry.variable, entry.value):
+            head.append(f"unfit {entry.name} {label}")
+        head.append(
+            f"secret {entry.name} {entry.version} {entry.field} {label} {entry.value.size_bytes}"
+        )
+        body.append(label.encode("ascii") + b"=" + data + b"\n")
+    return SecretValue("\n".join(head).encode("ascii") + b"\n\n" + b"".join(body))
+
+
+def fits(variable: VariableName, value: SecretValue) -> bool:
+    """Tell whether an environment can carry *value* as *variable*."""
+    string_bytes = len(variable) + 1 + value.size_bytes + 1
+    return string_bytes <= fast.MAX_STRING_BYTES and b"\0" not in value.reveal()
+
+
+class BundleFiles:
+    """
+    The bundle and generation files of one store.
+
+    A generation is a random mark, not a number: a lost or damaged file can then
+    never come to equal the mark inside an older bundle.
+
+    Args:
+        folder: Holds `ENVIRONMENT.age`.
+        keys: The store's key folder; holds `generation.ENVIRONMENT`.
+    """
+
+    def __init__(self, folder: Path, keys: Path, *, entropy: Entropy) -> None:
+        self._folder = folder
+        self._keys = keys
+        self._entropy = entropy
+
+    def generation(self, environment: EnvironmentName) -> str:
+        """Return the present generation; call it inside a write transaction."""
+        try:
+            found = fast.read_private(str(self._generation_path(environment)), 64)
+        except OSError:
+            return self.invalidate(environment)
+        return found.decode("ascii", "replace").strip()
+
+    def invalidate(self, environment: EnvironmentName) -> str:
+        """
+        Make every existing bundle of *environment* stale, durably; return the new generation.
+
+        Call it inside the write transaction that changes a current value. If that
+        is undone, nothing is lost: the next `run` builds the bundle anew.
+        """
+        generation = new_id(self._entropy)
+        failpoints.hit("bundle.invalidate")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._generation_path(environment), flags, 0o600)
+        try:
+            # In place and of fixed width: a torn write is another mark, hence stale too.
+            os.pwrite(descriptor, f"{generation}\n".encode("ascii"), 0)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        failpoints.hit("bundle.invalidated")
+        return generation
+
+    def write(self, environment: EnvironmentName, sealed: bytes) -> None:
+        """Replace the bundle of *environment*; call it inside a write transaction."""
+        durable.create_directory(self._folder)
+        durable.replace(self._path(environment), sealed, point="bundle")
+
+    def exists(self, environment: EnvironmentName) -> bool:
+        """Tell whether a bundle of *environment* is there, fresh or not."""
+        return self._path(environment).exists()
+
+    def remove_all(self) -> None:
+        """Remove every bundle, as when the identity they are sealed to is replaced."""
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.glob("*.age"):
+            durable.unlink(path)
+
+    def _path(self, environment: EnvironmentName) -> Path:
+        return self._folder / f"{environment}.age"
+
+    def _generation_path(self, environment: EnvironmentName) -> Path:
+        return self._keys / f"generation.{environment}"
