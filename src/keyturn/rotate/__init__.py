@@ -1,0 +1,28 @@
+"""
+Rotation: one saga for every kind, journalled so that a death at any line is settled.
+
+`saga` is pure and says what follows what. `journal` remembers. `Runner` joins the
+two with a store, a kind's steps and the delivery.
+"""
+
+from keyturn.rotate.journal import Event, Journal, Rotation, State
+from keyturn.rotate.ports import DeliveryPort, Listener, Progress, Recorder
+from keyturn.rotate.runner import Report, Runner
+from keyturn.rotate.saga import End, Plan, Step, steps_ahead
+
+__all__ = [
+    "DeliveryPort",
+    "End",
+    "Event",
+    "Journal",
+    "Listener",
+    "Plan",
+    "Progress",
+    "Recorder",
+    "Report",
+    "Rotation",
+    "Runner",
+    "State",
+    "Step",
+    "steps_ahead",
+]

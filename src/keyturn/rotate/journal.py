@@ -1,0 +1,308 @@
+"""
+The rotation journal: what is being rotated, by whom, how far, and what it did.
+
+A step costs one commit: "this step is done" and "that step has begun" are one
+write. Each write names the fence and the step it believes in, so a process that
+lost its rotation to another loses cleanly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from keyturn._internal.database import Database
+from keyturn.core.clock import Clock, rfc3339
+from keyturn.core.ids import RotationId
+from keyturn.core.model import SecretRef
+from keyturn.errors import Conflict, KeyturnError, NotFound
+from keyturn.rotate import _owner
+from keyturn.rotate._rows import (
+    COLUMNS,
+    ERROR_LIMIT,
+    SAVE,
+    Event,
+    Rotation,
+    State,
+    event_of,
+    inserted,
+    rotation_of,
+    saved,
+    with_failure,
+)
+from keyturn.rotate.saga import WAY_BACK, End, Plan, Step, first_step
+
+__all__ = ["LEASE_SECONDS", "Event", "Journal", "Rotation", "State"]
+
+LEASE_SECONDS = 60
+
+
+_SELECT = f"SELECT {COLUMNS} FROM rotation"  # noqa: S608 - made of constants
+_INSERT = (
+    f"INSERT INTO rotation ({COLUMNS}, step_state)"  # noqa: S608 - made of constants
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'begun')"
+)
+_NOTE = """
+INSERT INTO rotation_event (rotation, seq, at, fence, step, event, detail)
+SELECT ?1, 1 + COALESCE(MAX(seq), 0), ?2, ?3, ?4, ?5, ?6 FROM rotation_event WHERE rotation = ?1
+"""
+
+
+class Journal:
+    """Reads and writes the tables `rotation` and `rotation_event`."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def begin(self, ref: SecretRef, plan: Plan, *, rotation_id: RotationId, owner: str) -> Rotation:
+        """
+        Open a rotation of *ref* at its first step.
+
+        Raises:
+            Conflict: One is open already.
+
+        Crash safety:
+            Durable on return, or with the outer transaction.
+        """
+        now = self._clock.now()
+        rotation = Rotation(
+            id=rotation_id,
+            ref=ref,
+            plan=plan,
+            state=State.LIVE,
+            step=first_step(),
+            new_version=None,
+            owner=owner,
+            fence=1,
+            lease_until=now + timedelta(seconds=LEASE_SECONDS),
+            wait_until=None,
+            attempts=0,
+            error_code=None,
+            error=None,
+            started_at=now,
+            updated_at=now,
+            finished_at=None,
+        )
+        with self._database.transaction():
+            self._refuse_second(ref)
+            self._database.execute(_INSERT, inserted(rotation))
+            self._note(rotation, "begun")
+        return rotation
+
+    def advance(
+        self,
+        rotation: Rotation,
+        to: Step,
+        *,
+        detail: str = "",
+        new_version: int | None = None,
+        wait_until: datetime | None = None,
+        failure: KeyturnError | None = None,
+    ) -> Rotation:
+        """
+        End the step that *rotation* is at and begin *to*, in one write.
+
+        Args:
+            failure: Why the step failed; None where it did not.
+
+        Raises:
+            Conflict: Another process took the rotation over.
+        """
+        after = replace(
+            with_failure(self._renewed(rotation), failure),
+            step=to,
+            attempts=0,
+            new_version=rotation.new_version if new_version is None else new_version,
+            wait_until=wait_until,
+        )
+        if to not in WAY_BACK:
+            # A retry went well. On the way back the failure that began it is kept.
+            after = replace(after, error_code=None, error=None)
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(rotation, "done" if failure is None else "failed", failure or detail)
+            self._note(after, "begun")
+        return after
+
+    def finish(
+        self,
+        rotation: Rotation,
+        end: End,
+        *,
+        detail: str = "",
+        failure: KeyturnError | None = None,
+    ) -> Rotation:
+        """
+        End the step and the run; a stuck rotation keeps its step, to be resumed.
+
+        Raises:
+            Conflict: Another process took the rotation over.
+        """
+        now = self._clock.now()
+        after = replace(
+            with_failure(rotation, failure),
+            state=State(end.value),
+            owner=_owner.NOBODY,
+            lease_until=now,
+            attempts=0,
+            updated_at=now,
+            finished_at=None if end is End.STUCK else now,
+        )
+        if end is End.DONE:
+            after = replace(after, error_code=None, error=None)
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(rotation, "done" if failure is None else "failed", failure or detail)
+            self._note(after, end.value)
+        return after
+
+    def retry(self, rotation: Rotation, failure: KeyturnError) -> Rotation:
+        """Count a failed try of the step that *rotation* is at."""
+        after = replace(
+            with_failure(self._renewed(rotation), failure), attempts=rotation.attempts + 1
+        )
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(rotation, "retried", failure)
+        return after
+
+    def renew(self, rotation: Rotation) -> Rotation:
+        """
+        Hold *rotation* for another lease.
+
+        Raises:
+            Conflict: Another process took it over.
+        """
+        after = self._renewed(rotation)
+        with self._database.transaction():
+            self._save(rotation, after)
+        return after
+
+    def release(self, rotation: Rotation, *, why: str) -> Rotation:
+        """Let go of *rotation* as it is, so that the next run need not wait for the lease."""
+        now = self._clock.now()
+        after = replace(rotation, owner=_owner.NOBODY, lease_until=now, updated_at=now)
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(rotation, why)
+        return after
+
+    def take_over(self, rotation: Rotation, *, owner: str, step: Step) -> Rotation:
+        """
+        Hold a rotation that another run left, at *step*, under a higher fence.
+
+        A dead process of this machine is followed at once, a living one never, and
+        one of another machine when its lease has ended.
+
+        Raises:
+            Conflict: It is held, or another process was faster.
+        """
+        life = _owner.life_of(rotation.owner)
+        leased = self._clock.now() < rotation.lease_until
+        if rotation.owner != owner and (
+            life is _owner.Life.LIVING or (life is _owner.Life.ELSEWHERE and leased)
+        ):
+            raise _already_running(rotation)
+        after = replace(
+            self._renewed(rotation),
+            state=State.LIVE,
+            step=step,
+            owner=owner,
+            fence=rotation.fence + 1,
+            attempts=0,
+        )
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(after, "resumed")
+        return after
+
+    def live(self, ref: SecretRef) -> Rotation | None:
+        """Return the open rotation of *ref*, live or stuck."""
+        found = self._database.row(
+            f"{_SELECT} WHERE environment = ? AND secret = ? AND state IN ('live', 'stuck')",
+            (ref.environment, ref.name),
+        )
+        return None if found is None else rotation_of(found)
+
+    def all_live(self) -> list[Rotation]:
+        """Return every open rotation, oldest first; at most one a secret."""
+        rows = self._database.rows(
+            f"{_SELECT} WHERE state IN ('live', 'stuck') ORDER BY started_at"
+        )
+        return [rotation_of(row) for row in rows]
+
+    def history(self, ref: SecretRef, *, limit: int = 100) -> list[Rotation]:
+        """Return the rotations of *ref*, newest first."""
+        rows = self._database.rows(
+            f"{_SELECT} WHERE environment = ? AND secret = ? ORDER BY started_at DESC LIMIT ?",
+            (ref.environment, ref.name, limit),
+        )
+        return [rotation_of(row) for row in rows]
+
+    def last(self, ref: SecretRef) -> Rotation | None:
+        """Return the newest rotation of *ref*, whatever became of it."""
+        found = self.history(ref, limit=1)
+        return found[0] if found else None
+
+    def get(self, rotation_id: RotationId) -> Rotation:
+        """
+        Return one rotation.
+
+        Raises:
+            NotFound: No such rotation.
+        """
+        found = self._database.row(f"{_SELECT} WHERE id = ?", (rotation_id,))
+        if found is None:
+            raise NotFound(f"no rotation `{rotation_id}`", hint="see `keyturn status`")
+        return rotation_of(found)
+
+    def events(self, rotation_id: RotationId) -> list[Event]:
+        """Return what a rotation did, in order."""
+        rows = self._database.rows(
+            "SELECT seq, at, fence, step, event, detail FROM rotation_event"
+            " WHERE rotation = ? ORDER BY seq",
+            (rotation_id,),
+        )
+        return [event_of(row) for row in rows]
+
+    def _refuse_second(self, ref: SecretRef) -> None:
+        # Inside the write transaction, so nobody can begin one between look and insert.
+        # The table's partial unique index holds the rule even so.
+        found = self.live(ref)
+        if found is not None:
+            raise _already_running(found)
+
+    def _renewed(self, rotation: Rotation) -> Rotation:
+        now = self._clock.now()
+        return replace(rotation, lease_until=now + timedelta(seconds=LEASE_SECONDS), updated_at=now)
+
+    def _save(self, before: Rotation, after: Rotation) -> None:
+        changed = self._database.execute(
+            SAVE, (*saved(after), before.id, before.fence, before.step.value)
+        )
+        if changed != 1:
+            raise Conflict(
+                f"the rotation of `{before.ref.name}` was taken over by another process",
+                hint="see `keyturn status`; this process stopped and changed nothing more",
+                code="rotation.fenced",
+            )
+
+    def _note(self, rotation: Rotation, event: str, detail: KeyturnError | str = "") -> None:
+        text = f"{detail.code}: {detail.message}" if isinstance(detail, KeyturnError) else detail
+        at = rfc3339(self._clock.now())
+        step = rotation.step.value
+        self._database.execute(
+            _NOTE, (rotation.id, at, rotation.fence, step, event, text[:ERROR_LIMIT])
+        )
+
+
+def _already_running(rotation: Rotation) -> Conflict:
+    name = rotation.ref.name
+    return Conflict(
+        f"a rotation of `{name}` is already running: started {rfc3339(rotation.started_at)},"
+        f" held by {_owner.describe(rotation.owner)}, at step `{rotation.step}`",
+        hint=f"wait for it, or if it was interrupted: keyturn rotate --resume {name}",
+        code="rotation.running",
+        context={"rotation": rotation.id, "step": rotation.step.value},
+    )

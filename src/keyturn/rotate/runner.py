@@ -1,0 +1,426 @@
+"""
+Runs a rotation: each step through the saga, recorded before and after.
+
+There is no recovery code. `resume` takes the rotation over and goes on with the
+same steps, each of which asks what is true before it acts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from keyturn._internal import failpoints
+from keyturn._internal.database import Database
+from keyturn.core.clock import Clock, rfc3339
+from keyturn.core.entropy import Entropy
+from keyturn.core.ids import RotationId, new_id
+from keyturn.core.model import SecretRef
+from keyturn.core.ports import RotationKind, Store
+from keyturn.errors import (
+    Conflict,
+    InternalError,
+    KeyturnError,
+    NotFound,
+    OutcomeUnknown,
+    RotationFailed,
+    Unavailable,
+)
+from keyturn.rotate import _owner
+from keyturn.rotate._steps import Effect, Steps
+from keyturn.rotate.journal import Journal, Rotation, State
+from keyturn.rotate.ports import DeliveryPort, Listener, Progress, Recorder
+from keyturn.rotate.saga import End, Outcome, Plan, Step, next_step, resume_step
+
+__all__ = ["Report", "Runner"]
+
+# A grace this short is waited for; a longer one is left to a later run.
+INLINE_GRACE_SECONDS = 30
+# Within the lease of 60 s, so that a wait never loses it.
+_RENEW_SECONDS = 20
+# Before the second and the third try of a step.
+_BACK_OFF_SECONDS = (0.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    How a run of a rotation ended.
+
+    Args:
+        rotation: Its row: done, rolled back, stuck, or live and waiting.
+        notes: What its steps saw and did, a line each.
+        failure: What made it go back or get stuck.
+    """
+
+    rotation: Rotation
+    notes: tuple[str, ...] = ()
+    failure: KeyturnError | None = None
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """When a rotation in its grace goes on; None where it is not waiting."""
+        return self.rotation.wait_until if self.rotation.state is State.LIVE else None
+
+    def require_success(self) -> None:
+        """
+        Return where the new version is in use.
+
+        Raises:
+            RotationFailed: It was rolled back or is stuck, from what made it so.
+        """
+        name, state = self.rotation.ref.name, self.rotation.state
+        if state is State.ROLLED_BACK:
+            raise RotationFailed(
+                f"the rotation of `{name}` was rolled back, the old version is in use:"
+                f" {self.rotation.error}",
+                hint=self.failure.hint if self.failure else None,
+                code="rotation.rolled-back",
+            ) from self.failure
+        if state is State.STUCK:
+            hint = f"then: keyturn rotate --resume {name}"
+            if self.failure is not None and self.failure.hint:
+                hint = f"{self.failure.hint}; {hint}"
+            raise RotationFailed(
+                f"the rotation of `{name}` is stuck at `{self.rotation.step}`:"
+                f" {self.rotation.error}",
+                hint=hint,
+                code="rotation.stuck",
+            ) from self.failure
+
+
+@dataclass(slots=True)
+class _Run:
+    rotation: Rotation
+    steps: Steps
+    now: bool
+    notes: list[str] = field(default_factory=list)
+    failure: KeyturnError | None = None
+
+
+class _StepFailedError(Exception):
+    """Carries a step's own failure out of the transaction that it undoes."""
+
+    def __init__(self, cause: KeyturnError) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
+
+
+class Runner:
+    """
+    Starts rotations and takes them up again; one for each thread.
+
+    Args:
+        audit: Joins the transaction of each step: no record, no step.
+        listener: Told of each step as it goes, outside of any transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: Store,
+        journal: Journal,
+        audit: Recorder,
+        delivery: DeliveryPort,
+        clock: Clock,
+        entropy: Entropy,
+        listener: Listener | None = None,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._journal = journal
+        self._audit = audit
+        self._delivery = delivery
+        self._clock = clock
+        self._entropy = entropy
+        self._listener = listener
+        self._owner = _owner.make(entropy)
+
+    def start(self, ref: SecretRef, kind: RotationKind, plan: Plan, *, now: bool = False) -> Report:
+        """
+        Rotate *ref* by *plan*, as far as it goes in this run.
+
+        Args:
+            now: Without grace.
+
+        Returns:
+            The end of it, or a live rotation that waits for the end of its grace.
+
+        Raises:
+            Conflict: A rotation of *ref* is open, or it is not as *plan* says.
+
+        Crash safety:
+            Whatever line the process dies at, `resume` settles it.
+
+        Audit:
+            `rotation.run.begin`, then `rotation.step.begin` and `.finish` for each
+            step, then `.finish`, `.rollback` or `.stick` of the run.
+        """
+        _require_same_overlap(plan, kind, ref)
+        if now:
+            plan = replace(plan, grace_seconds=0)
+        with self._database.transaction():
+            rotation = self._journal.begin(
+                ref, plan, rotation_id=RotationId(new_id(self._entropy)), owner=self._owner
+            )
+            self._require_unchanged(ref, plan)
+            self._record_run(rotation, "begin", "begun")
+            self._record_step(rotation, "begun")
+        return self._run(_Run(rotation, self._steps(kind), now))
+
+    def resume(self, ref: SecretRef, kind: RotationKind, *, now: bool = False) -> Report:
+        """
+        Settle the open rotation of *ref*: go on, or go back.
+
+        Args:
+            now: End a grace that has not passed.
+
+        Returns:
+            As `start`. A grace that has not passed is left to go on.
+
+        Raises:
+            NotFound: None is open.
+            Conflict: A living process holds it.
+        """
+        rotation = self._journal.live(ref)
+        if rotation is None:
+            raise NotFound(
+                f"no rotation of `{ref.name}` is open", hint=f"start one: keyturn rotate {ref.name}"
+            )
+        _require_same_overlap(rotation.plan, kind, ref)
+        if rotation.owner == _owner.NOBODY and not now and self._waits_long(rotation):
+            return Report(rotation)
+        with self._database.transaction():
+            taken = self._journal.take_over(
+                rotation, owner=self._owner, step=resume_step(rotation.step)
+            )
+            self._record_run(taken, "resume", "begun")
+            self._record_step(taken, "begun")
+        return self._run(_Run(taken, self._steps(kind), now))
+
+    def _run(self, run: _Run) -> Report:
+        try:
+            while run.rotation.state is State.LIVE:
+                if run.rotation.step is Step.GRACE and not self._wait_for_grace(run):
+                    break
+                self._take_step(run)
+        except BaseException as error:
+            self._let_go(run, error)
+            raise
+        return Report(run.rotation, tuple(run.notes), run.failure)
+
+    def _take_step(self, run: _Run) -> None:
+        step = run.rotation.step
+        self._tell(step, "begun")
+        failure = self._try_step(run)
+        if failure is not None:
+            self._fail(run, failure)
+        failpoints.hit(f"rotate.{step}.end")
+
+    def _try_step(self, run: _Run) -> KeyturnError | None:
+        """
+        Do the step, its writes, its record and the begin of the next one.
+
+        Returns:
+            The step's own failure. One of the journal or the audit log is raised:
+            without them nothing more may be done.
+        """
+        step = run.rotation.step
+        try:
+            with _own_failures(step):
+                failpoints.hit(f"rotate.{step}.begin")
+                effect = run.steps.perform(run.rotation)
+            with self._database.transaction():
+                with _own_failures(step):
+                    new_version = effect.write()
+                    failpoints.hit(f"rotate.{step}.effect")
+                after = self._move_on(run.rotation, effect, new_version)
+        except _StepFailedError as failed:
+            return failed.cause
+        run.rotation = after
+        run.notes.extend(effect.notes)
+        self._tell(step, "done", "; ".join(effect.notes))
+        return None
+
+    def _move_on(self, rotation: Rotation, effect: Effect, new_version: int | None) -> Rotation:
+        following = next_step(rotation.plan, rotation.step, Outcome.DONE)
+        detail = "; ".join(effect.notes)
+        self._record_step(rotation, "done", version=new_version)
+        if isinstance(following, End):
+            return self._end(rotation, following, detail=detail)
+        after = self._journal.advance(
+            rotation,
+            following,
+            detail=detail,
+            new_version=new_version,
+            wait_until=self._grace_end(rotation.plan, following),
+        )
+        self._record_step(after, "begun")
+        return after
+
+    def _fail(self, run: _Run, failure: KeyturnError) -> None:
+        rotation = run.rotation
+        outcome = _outcome_of(failure)
+        following = next_step(rotation.plan, rotation.step, outcome, attempts=rotation.attempts + 1)
+        if following is rotation.step:
+            run.rotation = self._journal.retry(rotation, failure)
+            self._tell(rotation.step, "retried", failure.message)
+            self._clock.sleep(_BACK_OFF_SECONDS[rotation.attempts])
+            return
+        run.failure = failure if run.failure is None or following is End.STUCK else run.failure
+        with self._database.transaction():
+            word = "unknown" if outcome is Outcome.UNKNOWN else "failed"
+            self._record_step(rotation, word, error=failure.code)
+            if isinstance(following, End):
+                after = self._end(rotation, following, failure=failure)
+            else:
+                after = self._journal.advance(rotation, following, failure=failure)
+                self._record_step(after, "begun")
+        run.rotation = after
+        self._tell(rotation.step, "failed", failure.message)
+
+    def _end(
+        self,
+        rotation: Rotation,
+        end: End,
+        *,
+        detail: str = "",
+        failure: KeyturnError | None = None,
+    ) -> Rotation:
+        match end:
+            case End.DONE:
+                self._record_run(rotation, "finish", "done")
+            case End.ROLLED_BACK:
+                self._record_run(rotation, "rollback", "done")
+            case End.STUCK:
+                self._record_run(rotation, "stick", "failed")
+        return self._journal.finish(rotation, end, detail=detail, failure=failure)
+
+    def _wait_for_grace(self, run: _Run) -> bool:
+        """Wait out a short grace; release a long one and return False."""
+        if run.now:
+            return True
+        if self._waits_long(run.rotation):
+            self._tell(Step.GRACE, "waiting", f"until {_until(run.rotation)}")
+            run.rotation = self._journal.release(run.rotation, why="waiting")
+            return False
+        while (left := self._grace_left(run.rotation)) > 0:
+            self._tell(Step.GRACE, "waiting", f"until {_until(run.rotation)}")
+            self._clock.sleep(min(left, _RENEW_SECONDS))
+            run.rotation = self._journal.renew(run.rotation)
+        return True
+
+    def _waits_long(self, rotation: Rotation) -> bool:
+        in_grace = rotation.state is State.LIVE and rotation.step is Step.GRACE
+        return in_grace and self._grace_left(rotation) > INLINE_GRACE_SECONDS
+
+    def _grace_left(self, rotation: Rotation) -> float:
+        if rotation.wait_until is None:
+            return 0.0
+        return (rotation.wait_until - self._clock.now()).total_seconds()
+
+    def _grace_end(self, plan: Plan, step: Step) -> datetime | None:
+        if step is not Step.GRACE:
+            return None
+        return self._clock.now() + timedelta(seconds=plan.grace_seconds)
+
+    def _let_go(self, run: _Run, error: BaseException) -> None:
+        # The journal stays as it is, as after a crash. Only the hold is given up, so
+        # that the next run need not ask whether this process still lives.
+        if not (isinstance(error, Conflict) and error.code == "rotation.fenced"):
+            with contextlib.suppress(KeyturnError):
+                run.rotation = self._journal.release(run.rotation, why="interrupted")
+        self._tell(run.rotation.step, "interrupted")
+
+    def _require_unchanged(self, ref: SecretRef, plan: Plan) -> None:
+        state = self._store.state(ref)
+        if state.current != plan.old_version:
+            raise Conflict(
+                f"`{ref.name}` was changed since the rotation was planned: version"
+                f" {state.current} is current, not {plan.old_version}",
+                hint="run the command again",
+                code="rotation.stale",
+            )
+        if state.pending is not None:
+            raise Conflict(
+                f"version {state.pending} of `{ref.name}` is pending already",
+                hint="promote it or discard it first",
+                code="rotation.pending",
+            )
+
+    def _steps(self, kind: RotationKind) -> Steps:
+        return Steps(kind, store=self._store, delivery=self._delivery)
+
+    def _record_run(self, rotation: Rotation, verb: str, outcome: str) -> None:
+        self._record(rotation, f"rotation.run.{verb}", outcome, {})
+
+    def _record_step(
+        self,
+        rotation: Rotation,
+        outcome: str,
+        *,
+        version: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        verb = "begin" if outcome == "begun" else "finish"
+        detail: dict[str, str | int] = {"step": rotation.step.value}
+        if version is not None:
+            detail["version"] = version
+        if error is not None:
+            detail["error"] = error
+        self._record(rotation, f"rotation.step.{verb}", outcome, detail)
+
+    def _record(
+        self, rotation: Rotation, action: str, outcome: str, detail: dict[str, str | int]
+    ) -> None:
+        facts: dict[str, str | int] = {"rotation": rotation.id, "fence": rotation.fence, **detail}
+        if rotation.new_version is not None:
+            facts.setdefault("version", rotation.new_version)
+        self._audit.record(action, str(rotation.ref), outcome, facts)
+
+    def _tell(self, step: Step, event: str, detail: str = "") -> None:
+        if self._listener is not None:
+            self._listener(Progress(step, event, detail))
+
+
+@contextlib.contextmanager
+def _own_failures(step: Step) -> Iterator[None]:
+    """Turn what a step raises into its failure, and nothing of it into a crash."""
+    try:
+        yield
+    except KeyturnError as error:
+        raise _StepFailedError(error) from error
+    except OSError as error:
+        failure = Unavailable(f"`{step}` could not use this machine: {error.strerror}")
+        raise _StepFailedError(failure) from error
+    except Exception as error:
+        # A bug in an adapter. The old credential works, so going back beats stopping
+        # here; the text is left out because it may hold anything.
+        bug = InternalError(
+            f"`{step}` failed in a way that Keyturn did not foresee: {type(error).__name__}"
+        )
+        bug.__cause__ = error
+        raise _StepFailedError(bug) from error
+
+
+def _outcome_of(failure: KeyturnError) -> Outcome:
+    if isinstance(failure, OutcomeUnknown):
+        return Outcome.UNKNOWN
+    return Outcome.UNAVAILABLE if failure.retryable else Outcome.REFUSED
+
+
+def _require_same_overlap(plan: Plan, kind: RotationKind, ref: SecretRef) -> None:
+    if plan.overlaps != kind.overlaps:
+        raise Conflict(
+            f"the rotation of `{ref.name}` was planned as `{plan.strategy}`, which the manifest"
+            " no longer says",
+            hint=f'set strategy = "{plan.strategy}" until the rotation has ended',
+            code="rotation.strategy",
+        )
+
+
+def _until(rotation: Rotation) -> str:
+    return "" if rotation.wait_until is None else rfc3339(rotation.wait_until)

@@ -1,0 +1,174 @@
+"""One login whose password is changed; see `keyturn.targets.postgres`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from keyturn.core.model import Values
+from keyturn.core.ports import Evidence
+from keyturn.core.value import SecretValue
+from keyturn.errors import Rejected
+from keyturn.targets import _postgres_roles as roles
+from keyturn.targets._postgres_connection import (
+    DENIED,
+    LOGIN_REFUSED,
+    Connection,
+    PostgresTarget,
+    admin,
+    log_in,
+    transaction,
+)
+from keyturn.targets._postgres_login import PASSWORD, USERNAME, probe, prove_refused, username_of
+
+__all__ = ["InPlace"]
+
+
+class InPlace:
+    """
+    Changes the password of one login.
+
+    The administrator does it, or the login itself where it is the administrator or
+    the administrator lacks the right.
+
+    Args:
+        make_password: Returns a fresh password, safe in SQL and in URLs.
+    """
+
+    overlaps = False
+
+    def __init__(self, target: PostgresTarget, *, make_password: Callable[[], SecretValue]) -> None:
+        self._target = target
+        self._make_password = make_password
+
+    def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
+        """Return what a rotation will do."""
+        login = self._login(current)
+        return [
+            ("create", f"a new password for `{login}`"),
+            ("apply", f"`{login}` takes the new password; the old one is refused from now on"),
+            ("check", f"log in as `{login}` with the new password"),
+            ("retire", f"end the sessions of `{login}`; clients log in again"),
+            ("prove", f"a login of `{login}` with the old password is refused"),
+        ]
+
+    def create(self, current: Values | None) -> Values:
+        """Return the same login with a new password."""
+        return {
+            USERNAME: SecretValue.from_text(self._login(current)),
+            PASSWORD: self._make_password(),
+        }
+
+    def apply(self, current: Values | None, pending: Values) -> None:
+        """Change the password, unless it is changed already."""
+        if not self._works(pending):
+            self._change("apply", username_of(pending), pending, (current,))
+
+    def check(self, current: Values | None, pending: Values) -> Evidence:  # noqa: ARG002 - the port's
+        """Log in with *pending*."""
+        return probe(self._target, pending)
+
+    def withdraw(self, current: Values | None, pending: Values) -> None:
+        """Put the password of *current* back; at a birth let the login in no more."""
+        if current is not None:
+            if not self._works(current):
+                self._change("withdraw", username_of(current), current, (pending,))
+            return
+        login = username_of(pending)
+        with admin(self._target) as connection:
+            if roles.find(connection, login) is not None:
+                with transaction(connection, point="withdraw"):
+                    roles.disable(connection, login)
+                roles.end_sessions(connection, login)
+
+    def retire(self, current: Values, old: Values) -> None:
+        """
+        End every session of the login: nothing tells which password one came in with.
+
+        Raises:
+            VerificationFailed: *current* does not log in, so its sessions are let be.
+        """
+        login = username_of(old)
+        if username_of(current) != login:
+            raise Rejected(
+                f"the old version is for `{login}`, the new one for `{username_of(current)}`",
+                hint='set strategy = "two-logins", which changes the login with the password',
+                code="target.role",
+            )
+        probe(self._target, current)
+        # The login ends its own sessions: that needs no right of anybody.
+        with log_in(self._target, login, current[PASSWORD]) as connection:
+            roles.end_sessions(connection, login)
+
+    def prove_dead(self, old: Values) -> Evidence:
+        """Log in with *old* and be refused; raises as `TwoLogins.prove_dead`."""
+        return prove_refused(self._target, old)
+
+    def probe(self, values: Values) -> Evidence:
+        """Log in with *values*, as `probe`."""
+        return probe(self._target, values)
+
+    def _login(self, current: Values | None) -> str:
+        if current is not None:
+            return username_of(current)
+        name = self._target.logins[0] if self._target.logins else self._target.owner_role
+        if name is None:
+            raise Rejected(
+                "a first login needs a name",
+                hint='set owner_role = "NAME" in the secret\'s target',
+                code="target.role",
+            )
+        return name
+
+    def _works(self, values: Values) -> bool:
+        try:
+            with log_in(self._target, username_of(values), values[PASSWORD]):
+                return True
+        except Rejected as error:
+            if error.code != LOGIN_REFUSED:
+                raise
+            return False
+
+    def _change(self, point: str, login: str, to: Values, known: Sequence[Values | None]) -> None:
+        """
+        Give *login* the password of *to*.
+
+        Args:
+            known: Values that may log in now, for a login that must do it itself.
+        """
+        denied = self._change_as_admin(point, login, to)
+        if denied is None:
+            return
+        for values in known:
+            if values is not None and self._works(values):
+                with log_in(self._target, login, values[PASSWORD]) as connection:
+                    self._set(connection, point, login, to[PASSWORD])
+                return
+        raise denied
+
+    def _change_as_admin(self, point: str, login: str, to: Values) -> Rejected | None:
+        """Return why the administrator may not change it; None where it did."""
+        if login == self._target.admin_user:
+            # Its password is the one that changes, so the target's may be the old one.
+            return Rejected(
+                f"no password that Keyturn knows logs in as `{login}`",
+                hint="set one at the server and give it to Keyturn: keyturn set",
+                code=LOGIN_REFUSED,
+            )
+        try:
+            with admin(self._target) as connection:
+                self._set(connection, point, login, to[PASSWORD])
+        except Rejected as error:
+            if error.code != DENIED:
+                raise
+            return error
+        return None
+
+    def _set(self, connection: Connection, point: str, login: str, password: SecretValue) -> None:
+        with transaction(connection, point=point):
+            role = roles.refuse_unfit(connection, login)
+            if role is None:
+                roles.create(connection, login)
+            if role is None or not role.login:
+                roles.enable(connection, login, password)
+            else:
+                roles.set_password(connection, login, password)

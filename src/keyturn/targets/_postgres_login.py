@@ -1,0 +1,85 @@
+"""Logging in with a version's values: to see that they work, or that they are refused."""
+
+from __future__ import annotations
+
+from keyturn.core.ids import FieldName
+from keyturn.core.model import Values
+from keyturn.core.ports import Evidence
+from keyturn.errors import Rejected, VerificationFailed
+from keyturn.targets._postgres_connection import (
+    LOGIN_REFUSED,
+    Connection,
+    PostgresTarget,
+    log_in,
+)
+
+__all__ = [
+    "PASSWORD",
+    "USERNAME",
+    "current_user",
+    "not_working",
+    "probe",
+    "prove_refused",
+    "username_of",
+]
+
+USERNAME = FieldName("username")
+PASSWORD = FieldName("password")
+
+
+def probe(target: PostgresTarget, values: Values) -> Evidence:
+    """
+    Log in with *values*, and nothing else.
+
+    Raises:
+        VerificationFailed: They are refused.
+        Unavailable: No answer.
+    """
+    login = username_of(values)
+    try:
+        with log_in(target, login, values[PASSWORD]) as connection:
+            acting = current_user(connection)
+    except Rejected as error:
+        raise not_working(error) from error
+    return Evidence("login accepted", f"`{login}` logged in, acting as `{acting}`")
+
+
+def username_of(values: Values) -> str:
+    """Return the login that *values* are for; its name is no secret, only kept beside one."""
+    return values[USERNAME].reveal_text()
+
+
+def current_user(connection: Connection) -> str:
+    """Return the role that the session acts as."""
+    row = connection.execute("SELECT current_user").fetchone()
+    return "" if row is None else str(row[0])
+
+
+def prove_refused(target: PostgresTarget, old: Values) -> Evidence:
+    """
+    Log in with *old* and be refused.
+
+    Raises:
+        VerificationFailed: The old login still works.
+        Unavailable: The server did not answer, so nothing is proven.
+    """
+    login = username_of(old)
+    try:
+        with log_in(target, login, old[PASSWORD]):
+            pass
+    except Rejected as error:
+        if error.code != LOGIN_REFUSED:
+            raise
+        return Evidence("login refused", error.message)
+    raise VerificationFailed(
+        f"the old login still works: `{login}` at `{target}`",
+        hint="somebody may have set the old password again at the server; look at its role",
+        code="target.still-works",
+    )
+
+
+def not_working(error: Rejected) -> Rejected | VerificationFailed:
+    """Return what a refusal means for values that ought to work."""
+    if error.code != LOGIN_REFUSED:
+        return error
+    return VerificationFailed(error.message, hint=error.hint, code="target.login-refused")

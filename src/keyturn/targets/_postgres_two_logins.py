@@ -1,0 +1,304 @@
+"""Two logins of one owner role that take turns; see `keyturn.targets.postgres`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from keyturn.core.model import Values
+from keyturn.core.ports import Evidence
+from keyturn.core.value import SecretValue
+from keyturn.errors import Rejected, VerificationFailed
+from keyturn.targets import _postgres_roles as roles
+from keyturn.targets._postgres_connection import (
+    Connection,
+    PostgresTarget,
+    admin,
+    log_in,
+    transaction,
+)
+from keyturn.targets._postgres_login import (
+    PASSWORD,
+    USERNAME,
+    current_user,
+    not_working,
+    probe,
+    prove_refused,
+    username_of,
+)
+
+__all__ = ["TwoLogins"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The roles of one rotation by two logins; *current* is None at a birth."""
+
+    owner: str
+    current: str | None
+    idle: str
+
+
+class TwoLogins:
+    """
+    Rotates between two logins of one owner role.
+
+    The owner role is the one the target names; or the one that the current login
+    acts as; or the current login itself, which is then adopted.
+
+    Args:
+        make_password: Returns a fresh password, safe in SQL and in URLs.
+    """
+
+    overlaps = True
+
+    def __init__(self, target: PostgresTarget, *, make_password: Callable[[], SecretValue]) -> None:
+        self._target = target
+        self._make_password = make_password
+
+    def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
+        """Return what a rotation will do, after looking at the roles that exist."""
+        with admin(self._target) as connection:
+            pair = self._pair(connection, current)
+        lines = [
+            ("create", f"a new password for `{pair.idle}`"),
+            ("apply", f"`{pair.idle}` may log in with it and acts as `{pair.owner}`"),
+            ("check", f"log in as `{pair.idle}` and compare its rights"),
+        ]
+        if pair.current is not None:
+            lines += [
+                ("retire", f"`{pair.current}` may log in no more; its sessions are ended"),
+                ("prove", f"a login as `{pair.current}` is refused"),
+            ]
+        return lines
+
+    def create(self, current: Values | None) -> Values:
+        """
+        Return the name of the idle login and a new password.
+
+        Raises:
+            Rejected: The roles are not ones that Keyturn may rotate.
+        """
+        with admin(self._target) as connection:
+            pair = self._pair(connection, current)
+        return {
+            USERNAME: SecretValue.from_text(pair.idle),
+            PASSWORD: self._make_password(),
+        }
+
+    def apply(self, current: Values | None, pending: Values) -> None:
+        """
+        Let the idle login in with the new password, with the rights of the current one.
+
+        Crash safety:
+            One transaction, the same one again on every call.
+        """
+        with (
+            admin(self._target) as connection,
+            transaction(connection, point="apply"),
+        ):
+            pair = self._pair(connection, current)
+            _require_login(pair.idle, pending)
+            limit = self._prepare(connection, pair)
+            roles.enable(
+                connection,
+                pair.idle,
+                pending[PASSWORD],
+                acting_as=pair.owner,
+                connection_limit=limit,
+            )
+
+    def check(self, current: Values | None, pending: Values) -> Evidence:
+        """
+        Log in with *pending* and compare its rights with those of *current*.
+
+        Raises:
+            VerificationFailed: It is refused, does not act as the owner role, or
+                lacks something that the current login has.
+        """
+        login = username_of(pending)
+        try:
+            with log_in(self._target, login, pending[PASSWORD]) as connection:
+                pair = self._pair(connection, current)
+                _require_acting_as(connection, pair.owner)
+                if pair.current is not None:
+                    _require_same_rights(connection, pair.current, pair)
+        except Rejected as error:
+            raise not_working(error) from error
+        return Evidence("login accepted", f"`{login}` logged in, acting as `{pair.owner}`")
+
+    def withdraw(self, current: Values | None, pending: Values) -> None:
+        """Let the idle login in no more and end its sessions; *current* is not touched."""
+        with admin(self._target) as connection:
+            pair = self._pair(connection, current)
+            login = username_of(pending)
+            # Only what `apply` made: a member of the owner role that is not in use.
+            if login == pair.current or pair.owner not in roles.memberships(connection, login):
+                return
+            self._shut_out(connection, login, point="withdraw")
+
+    def retire(self, current: Values, old: Values) -> None:
+        """Let the old login in no more and end its sessions."""
+        login = username_of(old)
+        if login == username_of(current):
+            raise Rejected(
+                f"`{login}` is the login in use, and is not retired",
+                hint="see `keyturn history`: old and new version have the same username",
+                code="target.role",
+            )
+        with admin(self._target) as connection:
+            self._require_ordinary(connection, login)
+            self._shut_out(connection, login, point="retire")
+
+    def prove_dead(self, old: Values) -> Evidence:
+        """
+        Log in with *old* and be refused.
+
+        Raises:
+            VerificationFailed: The old login still works.
+            Unavailable: The server did not answer, so nothing is proven.
+        """
+        return prove_refused(self._target, old)
+
+    def probe(self, values: Values) -> Evidence:
+        """Log in with *values*, as `probe`."""
+        return probe(self._target, values)
+
+    def _prepare(self, connection: Connection, pair: _Pair) -> int | None:
+        """
+        Make sure that owner and idle login exist and that the idle one has the rights.
+
+        Returns:
+            The connection limit that the idle login shall have.
+        """
+        if roles.find(connection, pair.owner) is None:
+            if pair.current is not None:
+                raise Rejected(
+                    f"there is no role `{pair.owner}` to act as",
+                    hint="correct owner_role in the secret's target, or create the role",
+                    code="target.role",
+                )
+            roles.create(connection, pair.owner)
+        if roles.find(connection, pair.idle) is None:
+            roles.create(connection, pair.idle)
+        wanted = {pair.owner}
+        limit = None
+        if pair.current is not None:
+            if pair.current != pair.owner:
+                wanted |= roles.memberships(connection, pair.current)
+            current = roles.find(connection, pair.current)
+            limit = None if current is None else current.connection_limit
+            roles.copy_settings(connection, source=pair.current, to=pair.idle)
+        for role in sorted(wanted - roles.memberships(connection, pair.idle)):
+            roles.grant(connection, role, to=pair.idle)
+        return limit
+
+    def _shut_out(self, connection: Connection, login: str, *, point: str) -> None:
+        role = roles.find(connection, login)
+        if role is None:
+            return
+        if role.login:
+            with transaction(connection, point=point):
+                roles.disable(connection, login)
+        roles.end_sessions(connection, login)
+
+    def _pair(self, connection: Connection, current: Values | None) -> _Pair:
+        """
+        Return the roles that this rotation is about.
+
+        Raises:
+            Rejected: They cannot be told, or are not fit.
+        """
+        login = None if current is None else username_of(current)
+        owner = self._owner(connection, login)
+        first, second = self._target.logins or (f"{owner}_a", f"{owner}_b")
+        idle = second if login == first else first
+        if owner in (first, second) or first == second:
+            raise Rejected(
+                f"`{owner}`, `{first}` and `{second}` must be three different roles",
+                hint="correct owner_role and logins in the secret's target",
+                code="target.role",
+            )
+        for name in {owner, idle} | ({login} if login is not None else set()):
+            self._require_ordinary(connection, name)
+        if roles.find(connection, idle) is not None and owner not in roles.memberships(
+            connection, idle
+        ):
+            raise Rejected(
+                f"the role `{idle}` exists and is not a member of `{owner}`: it may be somebody's",
+                hint=f'as an administrator: GRANT "{owner}" TO "{idle}"; or name other logins in'
+                " the secret's target",
+                code="target.role",
+            )
+        return _Pair(owner, login, idle)
+
+    def _owner(self, connection: Connection, login: str | None) -> str:
+        if self._target.owner_role is not None:
+            return self._target.owner_role
+        if login is None:
+            raise Rejected(
+                "a first login needs to know which role shall own the application's tables",
+                hint='set owner_role = "NAME" in the secret\'s target',
+                code="target.role",
+            )
+        acting = roles.acts_as(connection, login)
+        if acting is not None:
+            return acting
+        if self._target.logins is None or login not in self._target.logins:
+            return login
+        found = roles.memberships(connection, login)
+        if len(found) != 1:
+            raise Rejected(
+                f"`{login}` is a member of {len(found)} roles, so its owner role cannot be told",
+                hint='set owner_role = "NAME" in the secret\'s target',
+                code="target.role",
+            )
+        return found.pop()
+
+    def _require_ordinary(self, connection: Connection, name: str) -> None:
+        if name == self._target.admin_user:
+            raise Rejected(
+                f"`{name}` administers the logins and cannot be one of them",
+                hint='give the application a login of its own, or set strategy = "in-place"',
+                code="target.role",
+            )
+        roles.refuse_unfit(connection, name)
+
+
+def _require_login(expected: str, pending: Values) -> None:
+    found = username_of(pending)
+    if found != expected:
+        raise Rejected(
+            f"the login to change is `{expected}`, but the new version is for `{found}`",
+            hint="the secret's target was changed during the rotation: change it back",
+            code="target.role",
+        )
+
+
+def _require_acting_as(connection: Connection, owner: str) -> None:
+    acting = current_user(connection)
+    if acting != owner:
+        raise VerificationFailed(
+            f"the new login acts as `{acting}`, not as `{owner}`",
+            hint=f'as a superuser: GRANT "{owner}" TO the login WITH SET TRUE',
+        )
+
+
+def _require_same_rights(connection: Connection, current: str, pair: _Pair) -> None:
+    # A member of the current login has all that it has.
+    if current == pair.owner:
+        return
+    lacking = roles.memberships(connection, current) - roles.memberships(connection, pair.idle)
+    if lacking:
+        names = ", ".join(f"`{name}`" for name in sorted(lacking))
+        raise VerificationFailed(
+            f"`{current}` is a member of {names}, and `{pair.idle}` is not",
+            hint=f'grant the role to "{pair.owner}", of which both are members',
+        )
+    count = roles.direct_rights(connection, current)
+    if count:
+        raise VerificationFailed(
+            f"`{current}` itself owns or was granted {count} objects that `{pair.idle}` would lack",
+            hint=f'as a superuser: REASSIGN OWNED BY "{current}" TO "{pair.owner}", and repeat its'
+            f' grants for "{pair.owner}"',
+        )
