@@ -1,0 +1,1 @@
+"""The use cases, and the one choke point that all of them pass: `app.access`."""

@@ -1,0 +1,72 @@
+"""A store whose promotes make the sealed bundles stale before they are durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from keyturn._internal.database import Database
+from keyturn.core.ids import EnvironmentName, SecretName, Token
+from keyturn.core.model import (
+    Origin,
+    SecretRef,
+    SecretState,
+    Stage,
+    Values,
+    Version,
+    VersionedValue,
+)
+from keyturn.core.ports import Store, StoreCapabilities
+from keyturn.deliver.bundle import BundleFiles
+
+__all__ = ["BundledStore"]
+
+
+class BundledStore:
+    """
+    *store*, with the rule of `deliver.bundle` kept: raise the generation, then commit.
+
+    Only `promote` changes what is current, so only it is more than a call through.
+    """
+
+    def __init__(self, store: Store, *, database: Database, bundles: BundleFiles) -> None:
+        self._store = store
+        self._database = database
+        self._bundles = bundles
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        return self._store.capabilities
+
+    def put_pending(
+        self, ref: SecretRef, values: Values, *, origin: Origin, token: Token
+    ) -> Version:
+        return self._store.put_pending(ref, values, origin=origin, token=token)
+
+    def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
+        with self._database.transaction():
+            state = self._store.promote(ref, number, expected_current=expected_current)
+            self._bundles.invalidate(ref.environment)
+            return state
+
+    def discard_pending(self, ref: SecretRef, number: int) -> SecretState:
+        return self._store.discard_pending(ref, number)
+
+    def destroy(self, ref: SecretRef, number: int) -> None:
+        self._store.destroy(ref, number)
+
+    def read(self, ref: SecretRef, selector: Stage | int) -> VersionedValue:
+        return self._store.read(ref, selector)
+
+    def read_many(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, VersionedValue]:
+        return self._store.read_many(environment, names)
+
+    def state(self, ref: SecretRef) -> SecretState:
+        return self._store.state(ref)
+
+    def states(self, environment: EnvironmentName) -> Mapping[SecretName, SecretState]:
+        return self._store.states(environment)
+
+    def history(self, ref: SecretRef) -> Sequence[Version]:
+        return self._store.history(ref)

@@ -1,0 +1,209 @@
+"""Use cases of delivery: the sealed bundle, `run`, `render`, and what a rotation delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from keyturn import fast
+from keyturn.app.session import Session
+from keyturn.audit.events import Action
+from keyturn.core.ids import ConsumerName, EnvironmentName, SecretName, VariableName
+from keyturn.core.model import VersionedValue
+from keyturn.core.value import SecretValue
+from keyturn.crypto.bundle import recipient, seal_bundle
+from keyturn.deliver.bundle import BundleContent, SecretEntry, encode, fits
+from keyturn.errors import DeliveryError, Missing
+from keyturn.manifest import Manifest, Secret
+
+__all__ = ["Delivered", "compile_bundle", "prepare_run", "refresh_bundle", "resolve"]
+
+BUNDLE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """
+    What a consumer is given.
+
+    Args:
+        variables: Secrets and, where it wants them, plain settings, by variable.
+        versions: The version of each secret among them.
+    """
+
+    variables: Mapping[VariableName, SecretValue]
+    versions: Mapping[SecretName, int]
+
+
+def compile_bundle(session: Session, environment: EnvironmentName) -> BundleContent:
+    """Return the content of the bundle of *environment*; the caller holds a transaction."""
+    manifest = session.manifest
+    secrets = manifest.secrets_in(environment)
+    current = session.store.read_many(environment, [secret.name for secret in secrets])
+    now = int(session.clock.now().timestamp())
+    project = str(session.paths.folder)
+    return BundleContent(
+        store_id=session.store_id,
+        environment=environment,
+        created_seconds=now,
+        not_after_seconds=now + BUNDLE_SECONDS,
+        manifest_stamp=session.manifest_stamp,
+        database_stamp=fast.database_stamp(project),
+        generation=session.bundles.generation(environment),
+        consumers={
+            name: (
+                manifest.consumer_in(environment, name).config,
+                [secret.name for secret in manifest.consumer_secrets(name, environment)],
+            )
+            for name in manifest.consumers
+        },
+        config=manifest.config_in(environment),
+        secrets=list(_entries(secrets, current)),
+        lacking=lacking_fields(secrets, current),
+    )
+
+
+def _entries(
+    secrets: Sequence[Secret], current: Mapping[SecretName, VersionedValue]
+) -> Iterable[SecretEntry]:
+    for secret in secrets:
+        held = current.get(secret.name)
+        if held is None:
+            continue
+        for field, variable in secret.fields.items():
+            if field in held.values:
+                yield SecretEntry(
+                    name=secret.name,
+                    version=held.version.number,
+                    field=field,
+                    variable=variable,
+                    value=held.values[field],
+                )
+
+
+def lacking_fields(
+    secrets: Iterable[Secret], current: Mapping[SecretName, VersionedValue]
+) -> list[tuple[SecretName, str]]:
+    """Return each field that a required secret must have and has not, by its variable."""
+    lacking = []
+    for secret in secrets:
+        if not secret.required:
+            continue
+        held = current.get(secret.name)
+        for field, variable in secret.fields.items():
+            if held is None or field not in held.values:
+                lacking.append((secret.name, str(variable or f"{secret.name}.{field}")))
+    return lacking
+
+
+def refresh_bundle(session: Session, environment: EnvironmentName) -> BundleContent:
+    """
+    Write the sealed bundle of *environment* as the store is now; return its content.
+
+    Where the root key is a passphrase there is no key on disk that could open a
+    bundle without asking, so none is written.
+    """
+    with session.database.transaction():
+        content = compile_bundle(session, environment)
+        identity = session.bundle_identity
+        if identity is not None:
+            sealed = seal_bundle(encode(content), [recipient(identity)])
+            session.bundles.write(environment, sealed)
+    return content
+
+
+def prepare_run(
+    session: Session, environment: EnvironmentName, consumer: str | None, command: Sequence[str]
+) -> dict[bytes, bytes]:
+    """
+    Return the environment for *command*; the record is durable.
+
+    Raises:
+        Missing: Required secrets have no value; all are listed.
+        DeliveryError: A value cannot be carried by an environment.
+    """
+    if consumer is not None:
+        session.manifest.consumer_in(environment, consumer)
+    content = refresh_bundle(session, environment)
+    names = _wanted(session.manifest, environment, consumer)
+    refuse_missing([row for row in content.lacking if row[0] in names], environment, consumer or "")
+    _refuse_unfit(entry for entry in content.secrets if entry.name in names)
+    bundle = fast.Bundle(encode(content).reveal())
+    wanted, config = fast.select(bundle, consumer or "")
+    environ, versions = fast.child_environment(bundle, wanted, config=config)
+    session.access.read(
+        Action.ENVIRONMENT_DELIVER,
+        str(environment),
+        environment=environment,
+        detail={"consumer": consumer or "", "versions": versions, "command": command[0]},
+    )
+    return environ
+
+
+def _wanted(
+    manifest: Manifest, environment: EnvironmentName, consumer: str | None
+) -> set[SecretName]:
+    if consumer is None:
+        return {secret.name for secret in manifest.secrets_in(environment)}
+    return {secret.name for secret in manifest.consumer_secrets(consumer, environment)}
+
+
+def refuse_missing(
+    lacking: Sequence[tuple[SecretName, str]], environment: EnvironmentName, consumer: str
+) -> None:
+    """
+    Refuse where anything required is lacking.
+
+    Raises:
+        Missing: All that is lacking, in the manifest's order.
+    """
+    if not lacking:
+        return
+    whom = f" for `{consumer}`" if consumer else ""
+    count = len(lacking)
+    noun = "value is" if count == 1 else "values are"
+    lines = "\n".join(f"  {variable} (secret `{name}`)" for name, variable in lacking)
+    raise Missing(
+        f"{count} required {noun} missing in `{environment}`{whom}:\n{lines}",
+        [variable for _, variable in lacking],
+        hint=f"`keyturn generate --missing -e {environment}` makes what can be made; "
+        f"`keyturn set NAME -e {environment}` takes the rest",
+    )
+
+
+def _refuse_unfit(entries: Iterable[SecretEntry]) -> None:
+    for entry in entries:
+        if entry.variable is None or fits(entry.variable, entry.value):
+            continue
+        most = fast.MAX_STRING_BYTES - len(entry.variable) - 2
+        if entry.value.size_bytes > most:
+            raise DeliveryError(
+                f"`{entry.variable}` is {entry.value.size_bytes} bytes, and as an environment "
+                f"variable it can hold at most {most}",
+                hint='deliver it as a file: `[consumers.NAME.render]` with `format = "files"`',
+            )
+        raise DeliveryError(
+            f"`{entry.variable}` holds a NUL byte, which an environment cannot carry",
+            hint="deliver it as a file, or store it as base64",
+        )
+
+
+def resolve(session: Session, environment: EnvironmentName, consumer: ConsumerName) -> Delivered:
+    """
+    Return what *consumer* is given in *environment* now; records nothing.
+
+    Raises:
+        Missing: Required secrets have no value; all are listed.
+    """
+    secrets = session.manifest.consumer_secrets(consumer, environment)
+    current = session.store.read_many(environment, [secret.name for secret in secrets])
+    refuse_missing(lacking_fields(secrets, current), environment, consumer)
+    variables: dict[VariableName, SecretValue] = {}
+    if session.manifest.consumer_in(environment, consumer).config:
+        for name, text in session.manifest.config_in(environment).items():
+            variables[name] = SecretValue.from_text(text)
+    for entry in _entries(secrets, current):
+        if entry.variable is not None:
+            variables[entry.variable] = entry.value
+    versions = {name: held.version.number for name, held in current.items()}
+    return Delivered(variables=variables, versions=versions)

@@ -1,0 +1,168 @@
+"""Use case: look at everything that must hold, go on after a fault, and say what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from keyturn.app.auditing import verify
+from keyturn.app.session import Session
+from keyturn.audit import Action, Outcome
+from keyturn.errors import KeyturnError, UsageError
+from keyturn.stores import read_anchor
+
+__all__ = ["Examined", "accept_rollback", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """
+    One thing that was looked at.
+
+    Args:
+        result: `ok`, `warn` or `fail`.
+        fix: What to do, where something is wrong.
+    """
+
+    what: str
+    result: str
+    detail: str
+    fix: str = ""
+
+
+def examine(session: Session) -> Iterator[Examined]:
+    """Yield what each look finds; nothing is changed but the record that it was looked at."""
+    session.access.read(Action.STORE_INSPECT, "store")
+    looks: tuple[tuple[str, Callable[[Session], Iterator[Examined]]], ...] = (
+        ("folders", _folders),
+        ("keys", _keys),
+        ("store", _store),
+        ("clock", _clock),
+        ("unfinished", _unfinished),
+        ("audit", _audit),
+    )
+    for what, look in looks:
+        try:
+            yield from look(session)
+        except KeyturnError as error:
+            yield Examined(what, "fail", error.message, error.hint or "")
+
+
+def _folders(session: Session) -> Iterator[Examined]:
+    wrong = []
+    for path, most in (
+        (session.paths.state, 0o700),
+        (session.paths.database, 0o600),
+        (session.paths.locator, 0o600),
+        (session.keys, 0o700),
+    ):
+        status = path.stat()
+        if status.st_mode & 0o777 & ~most or status.st_uid != os.geteuid():
+            wrong.append((path, most))
+    for path, most in wrong:
+        yield Examined("folders", "fail", f"`{path}` is open to others", f"`chmod {most:o} {path}`")
+    if not wrong:
+        yield Examined("folders", "ok", f"{session.paths.state} and {session.keys} are yours alone")
+    if _is_within(session.keys, session.paths.folder):
+        yield Examined(
+            "folders",
+            "fail",
+            f"the keys lie inside the project, in `{session.keys}`",
+            "set KEYTURN_HOME to a folder outside of it, and move them there",
+        )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _keys(session: Session) -> Iterator[Examined]:
+    key = session.embedded.keys.root_key
+    yield Examined("keys", "ok", f"root key {key.id} from {key.origin} opens the store")
+    if session.bundle_identity is None:
+        yield Examined(
+            "keys", "ok", "no key of sealed bundles on disk: `run` asks for the passphrase"
+        )
+
+
+def _store(session: Session) -> Iterator[Examined]:
+    problems = session.embedded.verify()
+    for problem in problems:
+        yield Examined("store", "fail", str(problem), "restore the store from a backup")
+    if not problems:
+        yield Examined("store", "ok", "every row opens and is where it was written")
+
+
+def _clock(session: Session) -> Iterator[Examined]:
+    last = session.audit.log.at(session.audit.log.head().seq)
+    ahead = timedelta(0) if last is None else last.moment - session.clock.now()
+    if ahead > timedelta(minutes=5):
+        yield Examined(
+            "clock",
+            "warn",
+            f"the newest record is {int(ahead.total_seconds())} seconds in the future: "
+            "the clock was set back",
+            "correct the clock; ages and due dates are wrong until then",
+        )
+    else:
+        yield Examined("clock", "ok", "not behind the newest record")
+
+
+def _unfinished(session: Session) -> Iterator[Examined]:
+    found = False
+    for rotation in session.journal.all_live():
+        found = True
+        ref = rotation.ref
+        yield Examined(
+            "unfinished",
+            "fail" if rotation.state.value == "stuck" else "warn",
+            f"a rotation of `{ref}` is open at step `{rotation.step}`",
+            f"`keyturn rotate --resume {ref.name} -e {ref.environment}`",
+        )
+    for record in session.audit.log.open_begun():
+        found = True
+        yield Examined(
+            "unfinished",
+            "warn",
+            f"record {record.seq}: `{record.action}` of `{record.object}` was begun and its "
+            "outcome was never recorded",
+            "run that command again: it asks first what is true",
+        )
+    if not found:
+        yield Examined("unfinished", "ok", "nothing was left half-done")
+
+
+def _audit(session: Session) -> Iterator[Examined]:
+    report = verify(session)
+    yield Examined(
+        "audit",
+        "ok",
+        f"{report.records} records and {report.read_log.lines} reads verified",
+    )
+    for reason in report.skipped:
+        yield Examined("audit", "warn", f"not looked at: {reason}")
+
+
+def accept_rollback(session: Session) -> str:
+    """
+    Go on from an older state of the store, and record who decided that.
+
+    Raises:
+        UsageError: No reason was given.
+    """
+    if not session.access.has_reason:
+        raise UsageError(
+            "accepting an older state needs a reason", hint="add `--reason 'what was restored'`"
+        )
+    anchor = read_anchor(session.keys).anchor
+    head = session.audit.log.head()
+    lost = 0 if anchor is None else max(0, anchor.seq - head.seq)
+    session.access.record(
+        Action.ROLLBACK_ACCEPT, "store", Outcome.DONE, {"found": head.seq, "lost_records": lost}
+    )
+    for environment in session.manifest.environments:
+        session.bundles.invalidate(environment)
+    return f"accepted: the store goes on from record {head.seq}; {lost} later records are lost"

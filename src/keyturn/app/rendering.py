@@ -1,0 +1,197 @@
+"""Use case: the files that consumers read, and what a rotation delivers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyturn import deliver
+from keyturn._internal import failpoints
+from keyturn.app.delivery import Delivered, refresh_bundle, resolve
+from keyturn.app.session import Session
+from keyturn.audit import Action, Outcome
+from keyturn.core.ids import EnvironmentName
+from keyturn.core.model import SecretRef
+from keyturn.deliver import Rendering, RenderTarget
+from keyturn.manifest import (
+    CommandReload,
+    ComposeReload,
+    Consumer,
+    HttpReload,
+    Reload,
+    Render,
+    SignalReload,
+    SystemdReload,
+)
+
+__all__ = ["ConsumerDelivery", "Rendered", "check_rendered", "render"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """
+    One consumer's file.
+
+    Args:
+        state: `written`, `current` or `stale`.
+        differences: In words, how a stale copy differs; never its content.
+    """
+
+    consumer: str
+    path: Path
+    state: str
+    differences: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+def render(session: Session, environment: EnvironmentName, consumer: str | None) -> list[Rendered]:
+    """
+    Write the file of each consumer that has one, or of *consumer* alone.
+
+    Raises:
+        Missing: Required secrets have no value.
+        DeliveryError: A value or a place is not fit for it; files before it are written.
+    """
+    return [
+        _render_one(session, environment, found)
+        for found in _with_files(session, environment, consumer)
+    ]
+
+
+def _render_one(session: Session, environment: EnvironmentName, consumer: Consumer) -> Rendered:
+    target, rendering, delivered = _rendering(session, environment, consumer)
+    subject = f"{environment}/{consumer.name}"
+    detail = {"path": target.path, "versions": deliver.versions_text(delivered.versions)}
+    session.access.authorise(Action.CONSUMER_RENDER, subject, environment=environment)
+    begun = session.access.record(Action.CONSUMER_RENDER, subject, Outcome.BEGUN, detail)
+    written = deliver.write_rendered(session.paths.folder, target, rendering)
+    session.access.settle(begun, Outcome.DONE)
+    return Rendered(str(consumer.name), written.path, "written", notes=written.notes)
+
+
+def check_rendered(
+    session: Session, environment: EnvironmentName, consumer: str | None
+) -> list[Rendered]:
+    """Say of each consumer's file whether it is as it would be written now."""
+    results = []
+    for found in _with_files(session, environment, consumer):
+        target, rendering, _ = _rendering(session, environment, found)
+        subject = f"{environment}/{found.name}"
+        session.access.read(Action.CONSUMER_INSPECT, subject, environment=environment)
+        differences = deliver.differences(session.paths.folder, target, rendering)
+        results.append(
+            Rendered(
+                str(found.name),
+                session.paths.folder / target.path,
+                "stale" if differences else "current",
+                differences,
+            )
+        )
+    return results
+
+
+def _with_files(
+    session: Session, environment: EnvironmentName, consumer: str | None
+) -> list[Consumer]:
+    manifest = session.manifest
+    if consumer is not None:
+        names = [manifest.consumer_in(environment, consumer).name]
+    else:
+        names = list(manifest.consumers)
+    found = [manifest.consumer_in(environment, name) for name in names]
+    return [each for each in found if each.render is not None]
+
+
+def _rendering(
+    session: Session, environment: EnvironmentName, consumer: Consumer
+) -> tuple[RenderTarget, Rendering, Delivered]:
+    delivered = resolve(session, environment, consumer.name)
+    target = _target(consumer.render)
+    return target, deliver.render(target.format, delivered.variables, delivered.versions), delivered
+
+
+def _target(render: Render | None) -> RenderTarget:
+    if render is None:
+        raise ValueError("a consumer without a file was asked for one")
+    form = deliver.Format(render.format.value)
+    return RenderTarget(path=render.path, format=form, mode=render.mode, owner=render.owner)
+
+
+def _reload(asked: Reload) -> deliver.Reload:
+    match asked:
+        case SignalReload():
+            return deliver.SignalReload(asked.signal, asked.pid_file)
+        case CommandReload():
+            return deliver.CommandReload(asked.command)
+        case SystemdReload():
+            return deliver.SystemdReload(asked.unit, asked.action.value)
+        case ComposeReload():
+            return deliver.ComposeReload(asked.service, asked.file)
+        case HttpReload():
+            return deliver.HttpReload(asked.url)
+
+
+class ConsumerDelivery:
+    """
+    Brings every consumer of a secret to a version: the port that rotations ask.
+
+    Consumers are taken one by one, so that a version that one of them cannot
+    bear reaches no second one. Each is rendered, reloaded, and waited for; asked
+    again, each is brought to the same end.
+
+    Args:
+        say: Told of each consumer as it goes.
+    """
+
+    def __init__(self, session: Session, *, say: Callable[[str], None] | None = None) -> None:
+        self._session = session
+        self._say = say or (lambda _: None)
+
+    def deliver(self, ref: SecretRef, version: int) -> Sequence[str]:
+        """
+        Bring every consumer of *ref* to *version* and wait until each is healthy on it.
+
+        Raises:
+            KeyturnError: A consumer cannot be reached or does not come up on *version*.
+        """
+        session = self._session
+        refresh_bundle(session, ref.environment)
+        notes: list[str] = []
+        for consumer in session.manifest.consumers_of(ref.environment, ref.name):
+            if consumer.render is None and consumer.reload is None and consumer.health is None:
+                notes.append(f"{consumer.name}: reads its environment when it starts; restart it")
+                continue
+            failpoints.hit("deliver.consumer")
+            notes.append(self._bring(ref, version, consumer))
+            failpoints.hit("deliver.consumer.done")
+        return notes
+
+    def _bring(self, ref: SecretRef, version: int, consumer: Consumer) -> str:
+        session, done = self._session, []
+        delivered = resolve(session, ref.environment, consumer.name)
+        if consumer.render is not None:
+            self._say(f"{consumer.name}: writing {consumer.render.path}")
+            _render_one(session, ref.environment, consumer)
+            done.append("file written")
+        if consumer.reload is not None:
+            self._say(f"{consumer.name}: reloading")
+            subject = f"{ref.environment}/{consumer.name}"
+            session.access.record(Action.CONSUMER_RELOAD, subject, Outcome.DONE)
+            hidden = list(delivered.variables.values())
+            done.append(
+                deliver.reload_consumer(
+                    _reload(consumer.reload), project=session.paths.folder, hidden=hidden
+                )
+            )
+        if consumer.health is not None:
+            self._say(f"{consumer.name}: waiting until it is healthy")
+            seen = deliver.wait_healthy(
+                consumer.health.url,
+                consumer.health.versions,
+                {ref.name: version} if consumer.health.versions else {},
+                timeout_seconds=consumer.health.timeout.total_seconds(),
+                clock=session.clock,
+            )
+            done.append(f"seen {seen}")
+        return f"{consumer.name}: {', '.join(done)}"

@@ -1,0 +1,332 @@
+"""Use cases on values and versions: set, get, list, history, roll back, import, generate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from keyturn.app.delivery import refresh_bundle
+from keyturn.app.session import Session
+from keyturn.audit.events import Action
+from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token, VariableName, new_id
+from keyturn.core.model import Origin, SecretRef, Stage, Values, Version, VersionedValue
+from keyturn.core.value import SecretValue
+from keyturn.errors import Conflict, NotFound
+from keyturn.manifest import EnvFile, Secret
+
+__all__ = [
+    "Imported",
+    "SecretRow",
+    "get_value",
+    "import_values",
+    "is_whole",
+    "list_history",
+    "list_secrets",
+    "roll_back",
+    "set_field",
+    "set_fields",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    """One line of `keyturn list`."""
+
+    secret: Secret
+    current: int | None
+    pending: int | None
+    created_at: datetime | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """
+    What an import did.
+
+    Args:
+        stored: The new version of each secret that changed.
+        unchanged: Secrets whose values were current already.
+        settings: Variables that the manifest declares as plain settings.
+        unknown: Variables that the manifest does not declare.
+        partial: Secrets that got some of their fields only.
+    """
+
+    stored: Mapping[SecretName, int]
+    unchanged: Sequence[SecretName]
+    settings: Sequence[VariableName]
+    unknown: Sequence[VariableName]
+    partial: Sequence[SecretName]
+
+
+def set_fields(session: Session, ref: SecretRef, values: Values) -> Version:
+    """
+    Make *values*, which a person gave, the current version of *ref*.
+
+    Raises:
+        Conflict: A rotation of the secret is running, or another writer was first.
+    """
+    refuse_during_rotation(session, ref)
+    version = store_current(session, ref, values, origin=Origin.SET, action=Action.VERSION_SET)
+    refresh_bundle(session, ref.environment)
+    return version
+
+
+def store_current(
+    session: Session, ref: SecretRef, values: Values, *, origin: Origin, action: Action
+) -> Version:
+    """
+    Store a version and promote it, in one transaction with its record.
+
+    Audit:
+        *action*, with the version's number and a keyed digest of each field.
+    """
+    token = Token(new_id(session.entropy))
+    with session.access.change(action, str(ref), environment=ref.environment) as notes:
+        state = session.store.state(ref)
+        version = session.store.put_pending(ref, values, origin=origin, token=token)
+        session.store.promote(ref, version.number, expected_current=state.current)
+        notes["version"] = version.number
+        notes.update(digests(session, values))
+    return version
+
+
+def digests(session: Session, values: Values) -> dict[str, str]:
+    """Return the keyed digest of each field, for a record."""
+    return {f"digest.{field}": session.digester.digest(value) for field, value in values.items()}
+
+
+def is_whole(session: Session, environment: EnvironmentName, text: str) -> bool:
+    """Tell whether *text* is the name of a whole secret rather than of one of its fields."""
+    return any(secret.name == text for secret in session.manifest.secrets_in(environment))
+
+
+def set_field(
+    session: Session, environment: EnvironmentName, text: str, value: SecretValue
+) -> Version:
+    """
+    Store *value* for what *text* names (`db.password`, `DB_PASSWORD`, `session`).
+
+    The other fields of the secret keep their current values: fields change
+    together, so the new version holds them all.
+    """
+    name, field = session.manifest.find_field(text, environment)
+    ref = SecretRef(environment, name)
+    values: dict[FieldName, SecretValue] = {}
+    if session.store.state(ref).current is not None:
+        values.update(session.store.read(ref, Stage.CURRENT).values)
+    values[field] = value
+    return set_fields(session, ref, values)
+
+
+def get_value(
+    session: Session, environment: EnvironmentName, text: str, selector: Stage | int
+) -> tuple[VersionedValue, FieldName]:
+    """
+    Return the version that *selector* names and the field that *text* names.
+
+    The record is durable before the value is returned.
+
+    Raises:
+        NotFound: There is no such version, or it lacks the field.
+    """
+    name, field = session.manifest.find_field(text, environment)
+    ref = SecretRef(environment, name)
+    found = session.store.read(ref, selector)
+    if field not in found.values:
+        raise NotFound(
+            f"version {found.version.number} of `{ref}` has no field `{field}`",
+            hint=f"`keyturn set {name}.{field} -e {environment}` gives it one",
+        )
+    session.access.read(
+        Action.VALUE_READ,
+        str(ref),
+        environment=environment,
+        detail={"field": field, "version": found.version.number},
+    )
+    return found, field
+
+
+def list_secrets(session: Session, environment: EnvironmentName) -> list[SecretRow]:
+    """Return every declared secret of *environment* with its state; no value is read out."""
+    session.access.read(Action.SECRET_LIST, str(environment), environment=environment)
+    rows = []
+    declared = session.manifest.secrets_in(environment)
+    current = session.store.read_many(environment, [secret.name for secret in declared])
+    states = session.store.states(environment)
+    for secret in declared:
+        state = states.get(secret.name)
+        held = current.get(secret.name)
+        rows.append(
+            SecretRow(
+                secret=secret,
+                current=state.current if state else None,
+                pending=state.pending if state else None,
+                created_at=held.version.created_at if held else None,
+                complete=held is not None and set(secret.fields) <= set(held.values),
+            )
+        )
+    return rows
+
+
+def list_history(
+    session: Session, environment: EnvironmentName, text: str
+) -> tuple[SecretRef, list[tuple[Version, list[Stage]]]]:
+    """Return the versions of a secret, newest first, each with the stages that point at it."""
+    ref = find_secret(session, environment, text)
+    session.access.read(Action.SECRET_HISTORY, str(ref), environment=environment)
+    state = session.store.state(ref)
+    return ref, [
+        (version, [stage for stage in Stage if state.at(stage) == version.number])
+        for version in session.store.history(ref)
+    ]
+
+
+def find_secret(session: Session, environment: EnvironmentName, text: str) -> SecretRef:
+    """
+    Return the secret that *text* names: by its own name, a field's, or a variable's.
+
+    Raises:
+        NotFound: The manifest has no such secret in *environment*.
+    """
+    for secret in session.manifest.secrets_in(environment):
+        if secret.name == text:
+            return SecretRef(environment, secret.name)
+    name, _ = session.manifest.find_field(text, environment)
+    return SecretRef(environment, name)
+
+
+def roll_back(
+    session: Session, environment: EnvironmentName, text: str, *, to: int | None
+) -> tuple[SecretRef, int]:
+    """
+    Make version *to*, by default the previous one, current again; return its number.
+
+    Raises:
+        NotFound: There is no such version.
+        Conflict: A rotation of the secret is running.
+    """
+    ref = find_secret(session, environment, text)
+    refuse_during_rotation(session, ref)
+    state = session.store.state(ref)
+    number = to if to is not None else state.previous
+    if number is None:
+        raise NotFound(
+            f"`{ref}` has no previous version",
+            hint=f"`keyturn history {ref.name} -e {environment}` lists the versions; "
+            "name one with `--to`",
+        )
+    if number == state.current:
+        raise Conflict(f"version {number} of `{ref}` is current already")
+    with session.access.change(
+        Action.VERSION_ROLL_BACK, str(ref), environment=environment
+    ) as notes:
+        session.store.promote(ref, number, expected_current=state.current)
+        notes["version"] = number
+        notes["from"] = state.current or 0
+    refresh_bundle(session, environment)
+    return ref, number
+
+
+def import_values(session: Session, environment: EnvironmentName, file: EnvFile) -> Imported:
+    """
+    Store the values of *file* that the manifest declares as secrets of *environment*.
+
+    Every secret becomes a new version only where a value differs; all of them are
+    one transaction, so an import is whole or did not happen.
+    """
+    entries = {
+        VariableName(entry.name): entry.value
+        for entry in file.entries
+        if not entry.commented_out and entry.value
+    }
+    changes: dict[SecretName, dict[FieldName, SecretValue]] = {}
+    unchanged: list[SecretName] = []
+    partial: list[SecretName] = []
+    used: set[VariableName] = set()
+    for secret in session.manifest.secrets_in(environment):
+        given = {
+            field: entries[variable]
+            for field, variable in secret.fields.items()
+            if variable is not None and variable in entries
+        }
+        if not given:
+            continue
+        used |= {variable for variable in secret.fields.values() if variable in entries}
+        ref = SecretRef(environment, secret.name)
+        held: dict[FieldName, SecretValue] = {}
+        if session.store.state(ref).current is not None:
+            held.update(session.store.read(ref, Stage.CURRENT).values)
+        merged = {**held, **given}
+        if set(merged) < set(secret.fields):
+            partial.append(secret.name)
+        if merged == held:
+            unchanged.append(secret.name)
+        else:
+            changes[secret.name] = merged
+    config = session.manifest.config_in(environment)
+    rest = [name for name in entries if name not in used]
+    stored = _store_all(session, environment, changes)
+    return Imported(
+        stored=stored,
+        unchanged=unchanged,
+        settings=[name for name in rest if name in config],
+        unknown=[name for name in rest if name not in config],
+        partial=partial,
+    )
+
+
+def _store_all(
+    session: Session,
+    environment: EnvironmentName,
+    changes: Mapping[SecretName, Values],
+) -> dict[SecretName, int]:
+    refs = [SecretRef(environment, name) for name in changes]
+    for ref in refs:
+        refuse_during_rotation(session, ref)
+    stored: dict[SecretName, int] = {}
+    if not changes:
+        return stored
+    with session.access.change(
+        Action.ENVIRONMENT_IMPORT, str(environment), environment=environment
+    ) as notes:
+        notes["secrets"] = len(refs)
+        for ref, values in zip(refs, changes.values(), strict=True):
+            version = store_current(
+                session, ref, values, origin=Origin.IMPORTED, action=Action.VERSION_IMPORT
+            )
+            stored[ref.name] = version.number
+    refresh_bundle(session, environment)
+    return stored
+
+
+def missing_secrets(session: Session, environment: EnvironmentName) -> list[Secret]:
+    """Return the declared secrets that lack a value for one of their fields."""
+    declared = session.manifest.secrets_in(environment)
+    current = session.store.read_many(environment, [secret.name for secret in declared])
+    return [
+        secret
+        for secret in declared
+        if secret.name not in current or not set(secret.fields) <= set(current[secret.name].values)
+    ]
+
+
+def secrets_named(
+    session: Session, environment: EnvironmentName, names: Iterable[str]
+) -> list[Secret]:
+    """Return the secrets that *names* name, in the order given."""
+    return [
+        session.manifest.secret_in(environment, find_secret(session, environment, name).name)
+        for name in names
+    ]
+
+
+def refuse_during_rotation(session: Session, ref: SecretRef) -> None:
+    live = session.journal.live(ref)
+    if live is not None:
+        raise Conflict(
+            f"a rotation of `{ref}` is under way (step `{live.step}`)",
+            hint=f"finish it first: `keyturn rotate --resume {ref.name} -e {ref.environment}`",
+            code="rotation.live",
+        )

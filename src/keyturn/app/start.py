@@ -1,0 +1,211 @@
+"""Use case: make a project, or the store of one that was cloned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keyturn._internal import durable, failpoints
+from keyturn._internal.database import Database
+from keyturn.app.config import Settings, local_principal, local_source
+from keyturn.app.ignoring import ensure_ignored
+from keyturn.app.project import ProjectPaths
+from keyturn.app.session import SIGNING_KEY, write_bundle_key
+from keyturn.audit import Action, AuditLog, Event, Outcome
+from keyturn.core.clock import Clock, SystemClock
+from keyturn.core.entropy import Entropy, SystemEntropy
+from keyturn.core.ids import new_id
+from keyturn.core.value import SecretValue
+from keyturn.crypto import new_signing_key
+from keyturn.errors import Conflict, NotFound, Problem, UsageError
+from keyturn.manifest import draft, load, parse_env
+from keyturn.stores import Anchor, create, describe, write_anchor
+
+__all__ = ["Started", "start_project"]
+
+_MAX_EXAMPLE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Started:
+    """
+    What `init` did.
+
+    Args:
+        manifest_written: False where a manifest was there already.
+        store_made: False where a store was there already and only needed finishing.
+        review: What the draft is unsure of.
+        findings: Placeholders in the example that look like real values.
+        ignored: Rules that were added to `.gitignore`.
+        not_ignored: Paths that git would still take in, and why.
+    """
+
+    folder: Path
+    key_folder: Path
+    manifest_written: bool = False
+    store_made: bool = False
+    secrets: int = 0
+    settings: int = 0
+    review: Sequence[str] = ()
+    findings: Sequence[Problem] = ()
+    ignored: list[str] = field(default_factory=list)
+    not_ignored: list[str] = field(default_factory=list)
+
+
+def start_project(
+    settings: Settings,
+    *,
+    folder: Path,
+    example: Path | None,
+    name: str | None,
+    ask_passphrase: Callable[[], SecretValue] | None,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+) -> Started:
+    """
+    Draft the manifest where there is none, keep secrets out of git, and make the store.
+
+    Each part that is there already is left alone, so an `init` that was cut short
+    is finished by running it again.
+
+    Args:
+        example: The `.env.example` to draft from; None drafts an empty manifest.
+        ask_passphrase: Gives the passphrase that takes the key file's place.
+
+    Raises:
+        Conflict: The project has a store; or it has a manifest and *example* was given.
+    """
+    clock = clock or SystemClock()
+    entropy = entropy or SystemEntropy()
+    paths = ProjectPaths(folder.resolve(), settings.key_home)
+    if paths.locator.exists():
+        raise Conflict(
+            f"`{paths.folder}` has a store already",
+            hint="`keyturn status` shows it; nothing was changed",
+            code="project.exists",
+        )
+    started = Started(folder=paths.folder, key_folder=paths.key_home)
+    if paths.manifest.exists():
+        if example is not None:
+            raise Conflict(
+                f"`{paths.manifest}` exists and is not overwritten",
+                hint="run `keyturn init` without `--from` to make its store, "
+                "or move the file away first",
+                code="project.manifest_exists",
+            )
+    else:
+        _draft(paths, example, name, started)
+    manifest = load(paths.manifest.read_bytes(), file=str(paths.manifest))
+    rendered = [c.render.path for c in manifest.consumers.values() if c.render is not None]
+    started.ignored, started.not_ignored = ensure_ignored(paths.folder, rendered)
+    _make_store(paths, manifest.project.name, ask_passphrase, started, clock, entropy)
+    return started
+
+
+def _draft(paths: ProjectPaths, example: Path | None, name: str | None, started: Started) -> None:
+    if example is None:
+        data, label = b"", "nothing"
+    else:
+        data, label = _read_example(example), str(example)
+    file = parse_env(data, file=label)
+    drafted = draft(file, project_name=name or _name_of(paths.folder))
+    failpoints.hit("init.manifest")
+    durable.replace(paths.manifest, drafted.text.encode("utf-8"), mode=0o644, point="manifest")
+    started.manifest_written = True
+    started.review = [str(item) for item in drafted.review]
+    started.findings = [*file.problems, *drafted.findings]
+    started.secrets = len(drafted.secrets)
+    started.settings = len(drafted.settings)
+
+
+def _read_example(example: Path) -> bytes:
+    try:
+        with example.open("rb") as file:
+            data = file.read(_MAX_EXAMPLE_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFound(
+            f"no file `{example}`",
+            hint="name the project's example of an .env with `--from`",
+            code="project.example_absent",
+        ) from None
+    except OSError as error:
+        raise UsageError(f"`{example}` cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_EXAMPLE_BYTES:
+        raise UsageError(f"`{example}` is over {_MAX_EXAMPLE_BYTES} bytes")
+    return data
+
+
+def _name_of(folder: Path) -> str:
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name.lower())
+    name = kept.strip("-").lstrip("0123456789-")[:63].rstrip("-")
+    return name or "project"
+
+
+def _make_store(  # noqa: PLR0917 - private, and called once
+    paths: ProjectPaths,
+    project: str,
+    ask_passphrase: Callable[[], SecretValue] | None,
+    started: Started,
+    clock: Clock,
+    entropy: Entropy,
+) -> None:
+    phrase = ask_passphrase() if ask_passphrase is not None else None
+    durable.create_directory(paths.state)
+    paths.check_state()
+    for place in (paths.audit, paths.bundles):
+        durable.create_directory(place)
+    with Database.open(paths.database, create=True) as database:
+        if database.row("SELECT 1 FROM meta") is None:
+            store_id = new_id(entropy)
+            _make_keys_folder(paths, store_id)
+            _create(database, paths, store_id, project, phrase, clock, entropy)
+            started.store_made = True
+        identity = describe(database)
+        head = AuditLog(database, clock=clock, store_id=identity.store_id).head()
+    keys = paths.keys(identity.store_id)
+    write_anchor(keys, Anchor(identity.store_id, head.seq, head.head))
+    started.key_folder = keys
+    if identity.passphrase is None:
+        write_bundle_key(keys)
+    failpoints.hit("init.locator")
+    paths.write_locator(identity.store_id)
+
+
+def _make_keys_folder(paths: ProjectPaths, store_id: str) -> None:
+    durable.create_directory(paths.key_home)
+    durable.create_directory(paths.keys(store_id))
+
+
+def _create(  # noqa: PLR0917 - private, and called once
+    database: Database,
+    paths: ProjectPaths,
+    store_id: str,
+    project: str,
+    phrase: SecretValue | None,
+    clock: Clock,
+    entropy: Entropy,
+) -> None:
+    signing_key = new_signing_key(entropy)
+    # The store and the first record of its log are one transaction.
+    with database.transaction():
+        create(
+            database,
+            store_id=store_id,
+            project=project,
+            home=paths.keys(store_id),
+            phrase=phrase,
+            items={SIGNING_KEY: signing_key},
+            clock=clock,
+            entropy=entropy,
+        )
+        AuditLog(database, clock=clock, store_id=store_id).record(
+            Event(
+                action=Action.PROJECT_CREATE,
+                object=project,
+                outcome=Outcome.DONE,
+                actor=local_principal(),
+                source=local_source(),
+                detail={"root_key": "key-file" if phrase is None else "passphrase"},
+            )
+        )

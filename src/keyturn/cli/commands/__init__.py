@@ -1,0 +1,43 @@
+"""
+One verb a file. Each is imported when it is called or its help is asked for.
+
+`VERBS` says where each one lives, under which heading `keyturn --help` shows it,
+and its one line of help, so that the list costs no import.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["VERBS", "Verb"]
+
+
+class Verb(NamedTuple):
+    """One command: its module under this package, its heading, its line of help."""
+
+    module: str
+    group: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    "init": Verb("init", "Declare", "Draft keyturn.toml from a .env.example and make the store."),
+    "import": Verb("import_", "Declare", "Take the values of a real .env into the store."),
+    "generate": Verb("generate", "Make and keep", "Generate values, by default those missing."),
+    "random": Verb("random", "Make and keep", "Print one random value; store nothing."),
+    "set": Verb("set", "Make and keep", "Store a value given by prompt, stdin or file."),
+    "get": Verb("get", "Make and keep", "Print a value."),
+    "list": Verb("list", "Make and keep", "List secrets, without values."),
+    "history": Verb("history", "Make and keep", "List the versions of a secret."),
+    "rollback": Verb("rollback", "Make and keep", "Make an earlier version current again."),
+    "run": Verb("run", "Deliver", "Start a program with its secrets in its environment."),
+    "render": Verb("render", "Deliver", "Write the files that consumers read."),
+    "rotate": Verb("rotate", "Rotate and prove", "Replace a credential, losing nothing."),
+    "status": Verb("status", "Rotate and prove", "Show ages, due dates and rotations."),
+    "test": Verb("test", "Rotate and prove", "Prove that every secret is there and works."),
+    "audit": Verb("audit", "Rotate and prove", "Show, verify or export the audit log."),
+    "doctor": Verb("doctor", "Look after", "Check the store, its keys and its files."),
+    "demo": Verb("demo", "Look after", "Watch a database login rotate under load."),
+    "completion": Verb("completion", "Look after", "Print the completion script of a shell."),
+    "help": Verb("help", "Look after", "Explain exit codes, environment or formats."),
+}

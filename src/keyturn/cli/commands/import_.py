@@ -1,0 +1,123 @@
+"""`keyturn import`: take the values of a real .env into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keyturn.app.secrets import import_values
+from keyturn.app.shred import shred
+from keyturn.cli.exits import Exit
+from keyturn.cli.options import (
+    environment_option,
+    json_option,
+    opened,
+    pick_environment,
+    reason_option,
+    talk_options,
+)
+from keyturn.cli.output import Output
+from keyturn.cli.prompt import confirm, has_terminal
+from keyturn.cli.verb import verb
+from keyturn.errors import KeyturnError, UsageError
+from keyturn.manifest import parse_env
+
+EXAMPLES = """
+keyturn import .env
+keyturn import .env.production -e production --reason 'moving in' --shred
+"""
+
+_MAX_BYTES = 1024 * 1024
+
+
+@verb(examples=EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--shred/--no-shred",
+    "shred_file",
+    default=None,
+    help="Remove the file afterwards, or do not ask.",
+)
+@environment_option
+@reason_option
+@json_option
+@talk_options
+def command(
+    file: Path,
+    shred_file: bool | None,
+    environment: str | None,
+    project_dir: Path | None,
+    reason: str | None,
+    as_json: bool,
+    quiet: int,
+) -> int:
+    """
+    Take the secrets of the .env FILE into the store, in one transaction.
+
+    Only variables that the manifest declares as secrets are taken; the others are
+    listed. Nothing is printed of any value.
+    """
+    output = Output(quiet=quiet)
+    parsed = parse_env(_read(file), file=str(file))
+    for problem in parsed.problems:
+        output.warn(str(problem))
+    if not parsed.entries:
+        raise UsageError(f"`{file}` holds no `NAME=value` line", hint="nothing was imported")
+    with opened(project_dir=project_dir, reason=reason, output=output) as session:
+        where = pick_environment(session, environment)
+        done = import_values(session, where, parsed)
+    if as_json:
+        output.data(
+            {
+                "stored": dict(done.stored),
+                "unchanged": list(done.unchanged),
+                "settings": list(done.settings),
+                "unknown": list(done.unknown),
+                "partial": list(done.partial),
+                "problems": [str(problem) for problem in parsed.problems],
+            }
+        )
+    else:
+        for name, number in done.stored.items():
+            output.say(f"{where}/{name}: version {number} is current")
+        if done.unchanged:
+            output.say(f"unchanged: {', '.join(done.unchanged)}")
+        for name in done.partial:
+            output.warn(f"`{name}` has some of its fields only; `keyturn test` names the others")
+        if done.settings:
+            output.say(f"plain settings, left to the manifest: {', '.join(done.settings)}")
+        if done.unknown:
+            output.warn(f"not in the manifest, not taken: {', '.join(done.unknown)}")
+    _offer_shred(file, output, wanted=shred_file, taken=bool(done.stored or done.unchanged))
+    return Exit.DONE if done.stored or done.unchanged else Exit.NOTHING
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"`{file}` cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"`{file}` is over {_MAX_BYTES} bytes", hint="an .env file is smaller")
+    return data
+
+
+def _offer_shred(file: Path, output: Output, *, wanted: bool | None, taken: bool) -> None:
+    if not taken or wanted is False:
+        return
+    if wanted is None:
+        if not has_terminal():
+            output.say(f"`{file}` still holds the values: remove it, or give `--shred`")
+            return
+        try:
+            confirm(f"overwrite and remove `{file}` now?", yes=False)
+        except KeyturnError:
+            output.say(f"`{file}` is left as it is, and still holds the values")
+            return
+    shred(file)
+    output.say(
+        f"`{file}` is overwritten and removed; copies in backups, snapshots, "
+        "editors and version control are not"
+    )

@@ -1,0 +1,100 @@
+"""`keyturn status`: ages, due dates and rotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keyturn.app.inspection import StatusRow, status
+from keyturn.cli.exits import Exit
+from keyturn.cli.options import (
+    environment_option,
+    json_option,
+    opened,
+    pick_environment,
+    talk_options,
+)
+from keyturn.cli.output import Output, age
+from keyturn.cli.verb import verb
+from keyturn.core.clock import SystemClock
+
+EXAMPLES = """
+keyturn status
+keyturn status -e production --json
+"""
+
+
+@verb(examples=EXAMPLES)
+@environment_option
+@json_option
+@talk_options
+def command(environment: str | None, project_dir: Path | None, as_json: bool, quiet: int) -> int:
+    """Show every secret's version, age, due date, and the last rotation and its outcome."""
+    output = Output(quiet=quiet)
+    with opened(project_dir=project_dir, output=output) as session:
+        where = pick_environment(session, environment)
+        rows = status(session, where)
+    if as_json:
+        output.data([_document(row) for row in rows])
+        return Exit.DONE
+    now = SystemClock().now()
+    output.table(
+        ["secret", "kind", "version", "age", "due in", "state", "last rotation", "consumers"],
+        [
+            [
+                row.secret.name,
+                row.secret.kind,
+                row.version or "-",
+                age(now - row.created_at) if row.created_at else "-",
+                age(row.due_at - now) if row.due_at else "-",
+                row.verdict,
+                _last(row),
+                ", ".join(row.consumers) or "-",
+            ]
+            for row in rows
+        ],
+        empty=f"no secrets are declared for `{where}`",
+        right=["version", "age", "due in"],
+    )
+    for row in rows:
+        if row.open_rotation is not None:
+            output.say(
+                f"{row.secret.name}: a rotation is open at step `{row.open_rotation.step}`; "
+                f"`keyturn rotate --resume {row.secret.name} -e {where}`",
+                important=True,
+            )
+    return Exit.DONE
+
+
+def _last(row: StatusRow) -> str:
+    if row.last is None:
+        return "never"
+    when = row.last.finished_at or row.last.updated_at
+    return f"{row.last.state.value} {age(SystemClock().now() - when)} ago"
+
+
+def _document(row: StatusRow) -> dict[str, object]:
+    last = row.last
+    return {
+        "secret": row.secret.name,
+        "kind": row.secret.kind,
+        "owner": row.secret.owner,
+        "priority": row.secret.priority,
+        "version": row.version,
+        "created_at": row.created_at,
+        "max_age_seconds": row.secret.max_age,
+        "due_at": row.due_at,
+        "state": row.verdict,
+        "consumers": list(row.consumers),
+        "last_rotation": None
+        if last is None
+        else {
+            "id": last.id,
+            "state": last.state.value,
+            "step": last.step.value,
+            "started_at": last.started_at,
+            "finished_at": last.finished_at,
+            "old_version": last.plan.old_version,
+            "new_version": last.new_version,
+            "error": last.error,
+        },
+    }

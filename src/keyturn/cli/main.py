@@ -1,0 +1,125 @@
+"""The full command line: everything that `keyturn.fast` does not do itself."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from keyturn.cli.commands import VERBS
+from keyturn.cli.exits import Exit, exit_of
+from keyturn.cli.output import Output
+from keyturn.errors import KeyturnError, UsageError
+
+__all__ = ["Verbs", "main", "root"]
+
+
+class Verbs(click.Group):
+    """The root, which imports a verb only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        module = importlib.import_module(f"keyturn.cli.commands.{verb.module}")
+        found: click.Command = module.command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, VERBS, n=1)
+            raise UsageError(
+                f"there is no command `{name}`",
+                hint=f"did you mean `keyturn {near[0]}`?" if near else "`keyturn --help` lists all",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, verb in VERBS.items():
+            groups.setdefault(verb.group, []).append((name, verb.help))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: `keyturn help exit-codes`.",
+)
+@click.version_option(None, "--version", package_name="keyturn", message="keyturn %(version)s")
+def root() -> None:
+    """
+    Run a production team's secrets from birth to death.
+
+    The project is the folder with keyturn.toml, at or above the working folder.
+    """
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line *argv* and return its exit code."""
+    verbose = "-v" in argv[1:] or "--verbose" in argv[1:]
+    output = Output()
+    try:
+        code = root.main(argv[1:], prog_name="keyturn", standalone_mode=False)
+    except KeyturnError as error:
+        if verbose:
+            _traceback()
+        output.error(error)
+        return exit_of(error)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        output.say("interrupted: `keyturn rotate --resume` goes on where a rotation stopped")
+        return Exit.INTERRUPTED
+    except click.ClickException as error:
+        return _usage(output, error)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place where a fault can be told
+        if verbose:
+            _traceback()
+        # The text of a foreign exception may hold anything, so only its kind is shown.
+        output.error(
+            KeyturnError(
+                f"a fault in Keyturn: {type(error).__name__}",
+                hint="run again with `-v` and report what it prints, as CONTRIBUTING.md says",
+            )
+        )
+        return Exit.BUG
+    return code if isinstance(code, int) else Exit.DONE
+
+
+def _usage(output: Output, error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "keyturn"
+    output.error(UsageError(_first_lower(error.format_message()), hint=f"`{path} --help`"))
+    return Exit.USAGE
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def _traceback() -> None:
+    import traceback
+
+    # Frames and lines only: locals and the messages of foreign exceptions may hold values.
+    # Of the frames, our own: what click does between them tells nobody anything.
+    _, error, trace = sys.exc_info()
+    while error is not None:
+        frames = traceback.extract_tb(trace)
+        own = [frame for frame in frames[:-1] if "/keyturn/" in frame.filename] + frames[-1:]
+        sys.stderr.write("".join(traceback.format_list(own)) + f"{type(error).__name__}\n")
+        error = error.__cause__
+        trace = error.__traceback__ if error is not None else None

@@ -1,0 +1,161 @@
+"""Options that several verbs share, and the session that they open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keyturn.app.config import Settings
+from keyturn.app.session import Session, open_session
+from keyturn.cli.output import Output
+from keyturn.cli.prompt import ask_value
+from keyturn.core.ids import EnvironmentName
+from keyturn.core.value import SecretValue
+
+__all__ = [
+    "environment_option",
+    "json_option",
+    "names_argument",
+    "opened",
+    "pick_environment",
+    "project_option",
+    "reason_option",
+    "secret_completion",
+    "talk_options",
+    "yes_option",
+]
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def project_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--project-dir`."""
+    return click.option(
+        "--project-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The folder with keyturn.toml; by default found upwards from here.",
+    )(function)
+
+
+def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-e/--environment` and `--project-dir`."""
+    option = click.option(
+        "-e",
+        "--environment",
+        "environment",
+        shell_complete=environment_completion,
+        help="Default: $KEYTURN_ENVIRONMENT, or `development`.",
+    )
+    return option(project_option(function))
+
+
+def reason_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--reason`."""
+    return click.option(
+        "--reason", help="Why, for the audit log; needed to change a protected environment."
+    )(function)
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")(
+        function
+    )
+
+
+def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--yes`."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
+
+
+def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-q` and `-v`."""
+    quiet = click.option("-q", "--quiet", count=True, help="Say less; -qq says errors only.")
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, help="Show where an error arose."
+    )
+    return quiet(verbose(function))
+
+
+def names_argument(*, required: bool = False, many: bool = False) -> Decorator:
+    """Add an argument that is a secret's name, completed from the manifest."""
+    return click.argument(
+        "names" if many else "name",
+        nargs=-1 if many else 1,
+        required=required or not many,
+        shell_complete=secret_completion,
+    )
+
+
+@contextlib.contextmanager
+def opened(
+    *,
+    project_dir: Path | None,
+    reason: str | None = None,
+    output: Output | None = None,
+    accept_rollback: bool = False,
+) -> Iterator[Session]:
+    """Open the project's session, and close it afterwards."""
+    settings = Settings.read()
+    session = open_session(
+        settings,
+        project_dir=project_dir,
+        reason=reason,
+        ask_passphrase=_ask_passphrase,
+        accept_rollback=accept_rollback,
+    )
+    with contextlib.closing(session):
+        for problem in session.manifest.warnings:
+            (output or Output()).warn(str(problem))
+        for note in session.notes:
+            (output or Output()).warn(note)
+        yield session
+
+
+def pick_environment(session: Session, given: str | None) -> EnvironmentName:
+    """Return the environment that *given* names, or the default one."""
+    return session.manifest.environment(given or Settings.read().environment).name
+
+
+def _ask_passphrase() -> SecretValue:
+    return ask_value("Passphrase of the store", twice=False)
+
+
+def _manifest_for_completion(context: click.Context) -> Any:
+    # Completion reads the manifest alone: no store is opened and no value is touched.
+    from keyturn.app.project import find_project
+    from keyturn.manifest import load
+
+    paths = find_project(context.params.get("project_dir"), Settings.read().key_home)
+    return load(paths.manifest.read_bytes(), file=str(paths.manifest))
+
+
+def environment_completion(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    del parameter
+    with contextlib.suppress(Exception):  # a completion that fails stays silent
+        names = _manifest_for_completion(context).environments
+        return [name for name in names if name.startswith(incomplete)]
+    return []
+
+
+def secret_completion(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    del parameter
+    with contextlib.suppress(Exception):  # a completion that fails stays silent
+        manifest = _manifest_for_completion(context)
+        names = [str(name) for name in manifest.secrets]
+        names += [
+            f"{secret.name}.{field}"
+            for secret in manifest.secrets.values()
+            if len(secret.fields) > 1
+            for field in secret.fields
+        ]
+        return [name for name in names if name.startswith(incomplete)]
+    return []

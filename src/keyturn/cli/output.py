@@ -1,0 +1,157 @@
+"""
+What a person and a machine are shown.
+
+Results go to standard output and nothing else does; talk (progress, warnings,
+hints) goes to standard error. Tables lose their frame and colour in a pipe.
+`--json` writes one document. Colour follows the terminal and `NO_COLOR`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from keyturn.core.value import SecretValue
+from keyturn.errors import KeyturnError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Output", "age", "plain_text"]
+
+
+class Output:
+    """
+    The two streams.
+
+    Args:
+        as_json: Results are one JSON document.
+        quiet: 0 says all, 1 only what is important, 2 nothing but errors.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: int = 0) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def talk_console(self) -> Console:
+        """Return a console on standard error."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def data(self, document: Any) -> None:
+        """Write *document* as JSON to standard output."""
+        json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=_encode)
+        sys.stdout.write("\n")
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        title: str | None = None,
+        empty: str = "nothing",
+        right: Sequence[str] = (),
+    ) -> None:
+        """
+        Write a table to standard output: framed on a terminal, tab-separated in a pipe.
+
+        Args:
+            empty: Said on standard error where there are no rows.
+            right: Names of the columns aligned to the right.
+        """
+        found = [[plain_text(str(cell)) for cell in row] for row in rows]
+        if not found:
+            self.say(empty)
+            return
+        if not sys.stdout.isatty():
+            for row in found:
+                sys.stdout.write("\t".join(row) + "\n")
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left")
+        for row in found:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        Console(highlight=False).print(table)
+
+    def line(self, text: str) -> None:
+        """Write one line of result to standard output."""
+        sys.stdout.write(plain_text(text) + "\n")
+
+    def text(self, text: str) -> None:
+        """Write our own *text*, which holds nothing from outside, to standard output."""
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+    def say(self, text: str, *, important: bool = False) -> None:
+        """Write one line of talk to standard error."""
+        if self.quiet < (2 if important else 1):
+            sys.stderr.write(plain_text(text) + "\n")
+
+    def warn(self, text: str) -> None:
+        """Write a warning to standard error."""
+        self.say(f"warning: {text}", important=True)
+
+    def error(self, error: KeyturnError) -> None:
+        """Write *error*, then its hint, to standard error."""
+        sys.stderr.write(f"error: {plain_text(error.message, lines=True)}\n")
+        if error.hint:
+            sys.stderr.write(f"\nhint: {plain_text(error.hint, lines=True)}\n")
+
+
+# Status words that are easier to find in colour; the word itself says it without.
+_STYLES: Mapping[str, str] = {
+    "ok": "green",
+    "done": "green",
+    "pass": "green",
+    "missing": "red",
+    "overdue": "red",
+    "fail": "red",
+    "stuck": "bold red",
+    "due": "yellow",
+    "warn": "yellow",
+    "live": "cyan",
+    "skipped": "yellow",
+    "rolled-back": "yellow",
+}
+
+
+def plain_text(text: str, *, lines: bool = False) -> str:
+    """Return *text* with control characters escaped, so that no name can drive the terminal."""
+    keep = "\t\n" if lines else "\t"
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def age(delta: timedelta) -> str:
+    """Return *delta* as one rounded unit: `3d`, `5h`, `12m`, `4s`; negative ones with a minus."""
+    seconds = int(delta.total_seconds())
+    sign = "-" if seconds < 0 else ""
+    seconds = abs(seconds)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{sign}{seconds // size}{unit}"
+    return f"{sign}{seconds}s"
+
+
+def _encode(item: object) -> object:
+    if isinstance(item, SecretValue):
+        # The one way a value could slip into a document; --reveal passes text instead.
+        raise TypeError("a SecretValue cannot be written as JSON")
+    if isinstance(item, datetime):
+        return item.isoformat().replace("+00:00", "Z")
+    if isinstance(item, timedelta):
+        return int(item.total_seconds())
+    raise TypeError(f"{type(item).__name__} cannot be written as JSON")

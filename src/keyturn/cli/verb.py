@@ -1,0 +1,39 @@
+"""How one verb of the command line is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["verb"]
+
+
+class _Command(click.Command):
+    """A verb whose help begins with examples."""
+
+    examples: str = ""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_usage(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self.examples.splitlines()))
+
+
+def verb(*, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """
+    Turn a function into a verb.
+
+    Args:
+        examples: Lines shown first in the verb's help.
+        settings: Passed on to click.
+    """
+
+    def wrap(function: Callable[..., Any]) -> click.Command:
+        made = click.command(cls=_Command, **settings)(function)
+        made.examples = examples.strip()
+        return made
+
+    return wrap

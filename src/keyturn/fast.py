@@ -1,0 +1,477 @@
+"""
+The command's front door, and the short way through it.
+
+`keyturn run` and `keyturn get` are started thousands of times a day, so this
+module reads its arguments itself and imports almost nothing: what stands in
+`tests/unit/fast/test_fast_imports.py` and no more. Where anything is unusual (an
+option it does not know, a bundle that is absent, stale or unreadable, a log that
+needs repair) it returns None and the full command line takes over, which finds
+out what is wrong and says so. Nothing here reports an error of its own, except
+that a program cannot be started.
+
+The sealed bundle (age format, one an environment) decrypts to:
+
+    keyturn-bundle 1
+    store ID
+    environment NAME
+    created SECONDS
+    not_after SECONDS
+    manifest MTIME_NS SIZE INODE          of keyturn.toml when it was compiled
+    database DEVICE INODE                 of store.db
+    generation MARK                       must equal the key folder's `generation.NAME`
+    consumer NAME CONFIG SECRET...        CONFIG is `config` or `-`
+    lacking SECRET VARIABLE               a required secret that has no value
+    unfit SECRET VARIABLE                 a value that no environment can carry
+    config VARIABLE BYTES
+    secret NAME VERSION FIELD VARIABLE BYTES      VARIABLE is `-` where there is none
+
+then an empty line, then for each `config` and `secret` line, in order, the
+bytes `VARIABLE=VALUE` and a newline. A person who opens it with plain `age` in an
+emergency reads the values at once; a program takes them by their lengths.
+"""
+
+# Annotations are quoted: `from __future__ import annotations` would import a module.
+# ruff: noqa: UP037
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+MANIFEST = "keyturn.toml"
+STATE_FOLDER = ".keyturn"
+LOCATOR_MARK = "keyturn-locator-1"
+BUNDLE_MARK = b"keyturn-bundle 1"
+DEFAULT_ENVIRONMENT = "development"
+MAX_STRING_BYTES = 131_072  # Linux MAX_ARG_STRLEN: `NAME=VALUE` and its NUL (execve(2))
+CLOCK_SKEW_SECONDS = 300
+
+_NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
+_KIND_AND_OTHERS = 0o170077  # the file's kind, and every bit for group and others
+_PLAIN_FILE = 0o100000
+
+
+class Bundle:
+    """
+    One opened bundle.
+
+    Args:
+        head: Lines of the header by their first word, in order.
+        body: The bytes after the empty line.
+    """
+
+    __slots__ = ("body", "head")
+
+    def __init__(self, plain: bytes) -> None:
+        head, _, self.body = plain.partition(b"\n\n")
+        lines = head.split(b"\n")
+        if lines[0] != BUNDLE_MARK:
+            raise ValueError("not a bundle")
+        self.head: "dict[bytes, list[list[bytes]]]" = {}
+        for line in lines[1:]:
+            word, *rest = line.split(b" ")
+            self.head.setdefault(word, []).append(rest)
+
+    def one(self, word: bytes) -> "list[bytes]":
+        """Return the rest of the only line that starts with *word*."""
+        return self.head[word][0]
+
+    def entries(self) -> "list[tuple[list[bytes], bytes]]":
+        """Return each `config` and `secret` line with its value, in order."""
+        found = []
+        at = 0
+        for word in (b"config", b"secret"):
+            for rest in self.head.get(word, ()):
+                label = rest[-2]
+                start = at + len(label) + 1
+                end = start + int(rest[-1])
+                found.append(([word, *rest], self.body[start:end]))
+                at = end + 1
+        return found
+
+
+class Arguments:
+    """What the command line said, where it said only what this module knows."""
+
+    __slots__ = ("consumer", "environment", "project", "words")
+
+    def __init__(self) -> None:
+        self.environment = os.environ.get("KEYTURN_ENVIRONMENT") or DEFAULT_ENVIRONMENT
+        self.consumer = ""
+        self.project = ""
+        self.words: "list[str]" = []
+
+
+_OPTIONS = {
+    "-e": "environment",
+    "--environment": "environment",
+    "--consumer": "consumer",
+    "--project-dir": "project",
+}
+
+
+def read_arguments(words: "list[str]", *, command: bool) -> "Arguments | None":
+    """
+    Return what *words* say, or None where they hold anything unusual.
+
+    Args:
+        command: The first word that is no option begins a command of its own,
+            whose options are not ours.
+    """
+    found = Arguments()
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            found.words.extend(rest)
+            return found
+        if not word.startswith("-"):
+            found.words.append(word)
+            if command:
+                found.words.extend(rest)
+                return found
+            continue
+        name, equals, value = word.partition("=")
+        attribute = _OPTIONS.get(name)
+        if attribute is None or (equals and not name.startswith("--")):
+            return None
+        if not equals:
+            value = next(rest, "")
+        if not value:
+            return None
+        setattr(found, attribute, value)
+    return found
+
+
+def find_project(start: str) -> "str | None":
+    """Return the nearest folder at or above *start* that holds a manifest."""
+    folder = os.path.realpath(start or ".")
+    while True:
+        if os.access(f"{folder}/{MANIFEST}", os.F_OK):
+            return folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+
+
+def key_home() -> str:
+    """Return the folder outside every repository where keys lie."""
+    environ = os.environ
+    return environ.get("KEYTURN_HOME") or (
+        (environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) + "/keyturn"
+    )
+
+
+def read_private(path: str, limit: int) -> bytes:
+    """
+    Return the content of a file that only its owner, who is the caller, may read.
+
+    Raises:
+        OSError: It is absent, is not a plain file, or others can reach it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid() or status.st_mode & _KIND_AND_OTHERS != _PLAIN_FILE:
+            raise PermissionError(path)
+        content = os.read(descriptor, limit)
+        while len(content) == limit:
+            limit *= 2
+            content = os.pread(descriptor, limit, 0)
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def manifest_stamp(project: str) -> str:
+    """Return what identifies the manifest's present content without reading it."""
+    status = os.stat(f"{project}/{MANIFEST}")
+    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+
+
+def database_stamp(project: str) -> str:
+    """Return what identifies the store's file; its content changes, the file does not."""
+    status = os.stat(f"{project}/{STATE_FOLDER}/store.db")
+    return f"{status.st_dev} {status.st_ino}"
+
+
+def open_bundle(project: str, environment: str) -> "Bundle":
+    """
+    Return the bundle of *environment*, fresh.
+
+    Raises:
+        OSError, ValueError, KeyError, IndexError: It cannot serve, for any reason.
+    """
+    import time
+
+    state = f"{project}/{STATE_FOLDER}"
+    status = os.stat(state)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError(state)
+    mark, store_id = read_private(f"{state}/locator", 256).decode("ascii").split()
+    if mark != LOCATOR_MARK or not store_id.isalnum():
+        raise ValueError("locator")
+    keys = f"{key_home()}/{store_id}"
+    identity = read_private(f"{keys}/bundle.key", 4096)
+    sealed = read_private(f"{state}/bundles/{environment}.age", 65536)
+    generation = read_private(f"{keys}/generation.{environment}", 64).strip()
+
+    # The one module of age that is needed: the package's own __init__ adds nothing else.
+    from pyrage import decrypt, x25519
+
+    key = identity.decode("ascii").rsplit("\n", 2)[-2]
+    bundle = Bundle(decrypt(sealed, [x25519.Identity.from_str(key)]))
+    now = time.time()  # the clock seam's module imports datetime
+    if (
+        bundle.one(b"store")[0].decode() != store_id
+        or bundle.one(b"environment")[0].decode() != environment
+        or bundle.one(b"generation")[0] != generation
+        or b" ".join(bundle.one(b"manifest")).decode() != manifest_stamp(project)
+        or b" ".join(bundle.one(b"database")).decode() != database_stamp(project)
+        or not int(bundle.one(b"created")[0]) - CLOCK_SKEW_SECONDS <= now
+        or not now < int(bundle.one(b"not_after")[0])
+    ):
+        raise ValueError("stale")
+    return bundle
+
+
+def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
+    """
+    Return the secrets that *consumer* uses, and whether it gets the plain settings.
+
+    Raises:
+        KeyError: There is no such consumer, or a required secret has no usable value.
+    """
+    if not consumer:
+        names = {rest[0] for rest in bundle.head.get(b"secret", ())}
+        config = True
+        lacking = bool(bundle.head.get(b"lacking") or bundle.head.get(b"unfit"))
+    else:
+        wanted = consumer.encode()
+        row = next((rest for rest in bundle.head.get(b"consumer", ()) if rest[0] == wanted), None)
+        if row is None:
+            raise KeyError(consumer)
+        names, config = set(row[2:]), row[1] == b"config"
+        lacking = any(
+            rest[0] in names
+            for word in (b"lacking", b"unfit")
+            for rest in bundle.head.get(word, ())
+        )
+    if lacking:
+        raise KeyError("lacking")
+    return names, config
+
+
+def _record(project: str, action: str, subject: str, versions: str, **more: str) -> None:
+    import time
+
+    from keyturn._fastaudit import append
+
+    seconds = time.time()
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fields = {"action": action, "object": subject, "versions": versions, **more}
+    text = ",".join(f'"{name}":{_quoted(value)}' for name, value in fields.items())
+    append(
+        f"{project}/{STATE_FOLDER}/audit/reads.log",
+        f'"time":"{moment}.{int(seconds % 1 * 1e6):06d}Z","uid":{os.getuid()},'
+        f'"pid":{os.getpid()},{text}'.encode("ascii"),
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return *text* as a JSON string; it rarely needs escaping, and then imports nothing."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    from _json import encode_basestring_ascii
+
+    return encode_basestring_ascii(text)
+
+
+def child_environment(
+    bundle: Bundle, names: set[bytes], *, config: bool
+) -> "tuple[dict[bytes, bytes], str]":
+    """
+    Return the environment of the child, and the versions it carries.
+
+    A secret replaces a variable of the same name; a plain setting gives way to
+    one that the caller has set, so that `PORT=9000 keyturn run` means what it says.
+    """
+    environ = dict(os.environb)
+    if environ.get(b"LC_CTYPE") == b"C.UTF-8" and not _had_lc_ctype():
+        # The interpreter put it there for itself (PEP 538); it is not the caller's.
+        del environ[b"LC_CTYPE"]
+    versions = {}
+    for row, value in bundle.entries():
+        if row[0] == b"config":
+            if config:
+                environ.setdefault(row[1], value)
+        elif row[1] in names:
+            versions[row[1]] = row[2]
+            if row[4] != b"-":
+                environ[row[4]] = value
+    text = b" ".join(name + b"=" + versions[name] for name in sorted(versions))
+    environ[b"KEYTURN_VERSIONS"] = text
+    return environ, text.decode()
+
+
+def _had_lc_ctype() -> bool:
+    with open("/proc/self/environ", "rb") as file:
+        return any(item.startswith(b"LC_CTYPE=") for item in file.read().split(b"\0"))
+
+
+def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoReturn":
+    """
+    Become *command*, with the signal dispositions that it would have had without us.
+
+    The path is searched as execvp(3) does; `os.execvpe` imports `warnings` for it.
+
+    Raises:
+        OSError: It cannot be started; this process goes on.
+    """
+    import _signal
+
+    # The interpreter ignores these for itself, and execve keeps what is ignored.
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    name = os.fsencode(command[0])
+    if b"/" in name:
+        os.execve(name, command, environ)  # noqa: S606 - no shell, by design
+    refused: "OSError | None" = None
+    for folder in environ.get(b"PATH", os.fsencode(os.defpath)).split(b":"):
+        try:
+            os.execve(folder + b"/" + name if folder else name, command, environ)  # noqa: S606
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            refused = refused or error
+    raise refused or FileNotFoundError(2, "No such file or directory")
+
+
+def _run(found: Arguments) -> "Callable[[], int] | None":
+    if not found.words:
+        return None
+    project = find_project(found.project)
+    if project is None:
+        return None
+    bundle = open_bundle(project, found.environment)
+    names, config = select(bundle, found.consumer)
+    environ, versions = child_environment(bundle, names, config=config)
+    _record(
+        project,
+        "environment.value.deliver",
+        found.environment,
+        versions,
+        consumer=found.consumer,
+        command=found.words[0],
+    )
+    return lambda: start(found.words, environ)
+
+
+def start(command: list[str], environ: dict[bytes, bytes]) -> int:
+    """Become *command*; return the shell's code for one that cannot be started."""
+    restore_core_limit()
+    try:
+        replace_process(command, environ)
+    except OSError as error:
+        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        sys.stderr.write(f"error: cannot start `{command[0]}`: {os.strerror(error.errno or 0)}\n")
+        return code
+
+
+_core_limit: "tuple[int, int] | None" = None
+
+
+def forbid_core() -> None:
+    """Let no crash of this process write its memory to a file; `start` gives the limit back."""
+    global _core_limit  # noqa: PLW0603 - a limit of the process
+    from resource import RLIMIT_CORE, getrlimit, setrlimit
+
+    limit = getrlimit(RLIMIT_CORE)
+    if limit[0] != 0:
+        _core_limit = limit
+        setrlimit(RLIMIT_CORE, (0, limit[1]))
+
+
+def restore_core_limit() -> None:
+    """Undo `forbid_core`, for the program that takes this process over."""
+    if _core_limit is not None:
+        from resource import RLIMIT_CORE, setrlimit
+
+        setrlimit(RLIMIT_CORE, _core_limit)
+
+
+def _get(found: Arguments) -> "Callable[[], int] | None":
+    if len(found.words) != 1 or found.consumer:
+        return None
+    project = find_project(found.project)
+    if project is None:
+        return None
+    bundle = open_bundle(project, found.environment)
+    wanted = found.words[0].encode()
+    matches = [
+        (row, value)
+        for row, value in bundle.entries()
+        if row[0] == b"secret" and wanted in (row[4], row[1] + b"." + row[3], row[1])
+    ]
+    if len(matches) != 1:
+        return None
+    row, value = matches[0]
+    _record(
+        project,
+        "secret.value.read",
+        f"{found.environment}/{row[1].decode()}",
+        f"{row[1].decode()}={row[2].decode()}",
+        field=row[3].decode(),
+    )
+    return lambda: write_value(value)
+
+
+def write_value(value: bytes) -> int:
+    """Write exactly *value* to standard output, and a newline only on a terminal; return 0."""
+    data = value + b"\n" if os.isatty(1) else value
+    while data:
+        data = data[os.write(1, data) :]
+    return 0
+
+
+_VERBS: "dict[str, Callable[[Arguments], Callable[[], int] | None]]" = {"run": _run, "get": _get}
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the command line *argv* and return its exit code.
+
+    Returns:
+        A code of `keyturn.cli.exits`; for `run`, the child's own, or 126 and 127
+        as a shell gives them for a program that cannot be started.
+    """
+    try:
+        finish = _prepare(argv)
+        if finish is not None:
+            return finish()
+        from keyturn.cli.main import main as full
+
+        return full(argv)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone: what is left of it has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _prepare(argv: list[str]) -> "Callable[[], int] | None":
+    verb = _VERBS.get(argv[1]) if len(argv) > 1 else None
+    found = read_arguments(argv[2:], command=argv[1] == "run") if verb is not None else None
+    if verb is None or found is None:
+        return None
+    forbid_core()
+    try:
+        # All up to here can be done again: nothing has been shown or started.
+        return verb(found)
+    except Exception:  # noqa: BLE001 - whatever it is, the full command line says it
+        return None
