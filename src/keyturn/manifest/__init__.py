@@ -1,0 +1,103 @@
+"""
+The manifest: which secrets a project has, and everything else that `keyturn.toml` says.
+
+Pure: text in, frozen objects or text out. Reading and writing the file is the caller's.
+`load` gives a checked `Manifest`, `set_key` and its kin edit the text, `parse_env` and
+`draft` make the first one from a `.env.example`, `json_schema` is for editors.
+"""
+
+from __future__ import annotations
+
+from keyturn.manifest.draft import Draft, DraftedSecret, ReviewNote, draft, project_name_from
+from keyturn.manifest.durations import format_duration, parse_duration
+from keyturn.manifest.edit import TomlValue, add_secret, remove, set_key
+from keyturn.manifest.envfile import EnvEntry, EnvFile, parse_env
+from keyturn.manifest.kinds import (
+    KINDS,
+    VALUE,
+    GenerateFormat,
+    GenerateSettings,
+    KindSpec,
+    Making,
+    Priority,
+    SecretKind,
+    Strategy,
+    is_identifier,
+    kind_spec,
+)
+from keyturn.manifest.load import load
+from keyturn.manifest.model import (
+    CommandReload,
+    ComposeReload,
+    Consumer,
+    Contacts,
+    Environment,
+    Health,
+    HttpReload,
+    Manifest,
+    Project,
+    Reload,
+    Render,
+    RenderFormat,
+    Secret,
+    SignalReload,
+    StoreKind,
+    StoreSettings,
+    SystemdAction,
+    SystemdReload,
+    TargetValue,
+)
+from keyturn.manifest.schema import json_schema
+from keyturn.manifest.strength import is_placeholder, looks_like_secret, says_secret
+
+__all__ = [
+    "KINDS",
+    "VALUE",
+    "CommandReload",
+    "ComposeReload",
+    "Consumer",
+    "Contacts",
+    "Draft",
+    "DraftedSecret",
+    "EnvEntry",
+    "EnvFile",
+    "Environment",
+    "GenerateFormat",
+    "GenerateSettings",
+    "Health",
+    "HttpReload",
+    "KindSpec",
+    "Making",
+    "Manifest",
+    "Priority",
+    "Project",
+    "Reload",
+    "Render",
+    "RenderFormat",
+    "ReviewNote",
+    "Secret",
+    "SecretKind",
+    "SignalReload",
+    "StoreKind",
+    "StoreSettings",
+    "Strategy",
+    "SystemdAction",
+    "SystemdReload",
+    "TargetValue",
+    "TomlValue",
+    "add_secret",
+    "draft",
+    "format_duration",
+    "is_identifier",
+    "is_placeholder",
+    "json_schema",
+    "kind_spec",
+    "load",
+    "looks_like_secret",
+    "parse_duration",
+    "parse_env",
+    "project_name_from",
+    "remove",
+    "says_secret",
+    "set_key",
+]

@@ -1,0 +1,391 @@
+"""
+The first manifest of a project, drafted from its `.env.example`.
+
+Names that are known become secrets of the right kind, plain settings go to `[config]`,
+and everything that a person should look at is marked `# review`. No value of a secret
+is copied, and what comes out always loads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from keyturn.core.ids import FieldName, SecretName, VariableName, is_name
+from keyturn.errors import Problem, UsageError
+from keyturn.manifest import _toml
+from keyturn.manifest._reserved import is_keyturn_variable, is_loader_variable
+from keyturn.manifest.durations import format_duration
+from keyturn.manifest.envfile import EnvEntry, EnvFile
+from keyturn.manifest.kinds import Making, SecretKind, is_identifier, kind_spec
+from keyturn.manifest.recognise import Recognised, recognise
+from keyturn.manifest.strength import find_values, is_placeholder, looks_like_secret
+
+__all__ = ["Draft", "DraftedSecret", "ReviewNote", "draft", "project_name_from"]
+
+MAX_VARIABLES = 2_000
+MAX_SIZE_BYTES = 1_000_000
+_MAX_SETTING = 4_096
+_MAX_COMMENT = 120
+_MAX_PURPOSE = 200
+_OPTIONAL = re.compile(r"\boptional\b", re.IGNORECASE)
+_DEVELOPMENT_ONLY = re.compile(
+    r"\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0|development|debug|local|host\.docker\.internal)\b"
+)
+_IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,63}")
+_PORT = re.compile(r"[1-9][0-9]{0,3}|[1-5][0-9]{4}")
+_SSL_MODE = re.compile(r"disable|allow|prefer|require|verify-ca|verify-full")
+_HOST = re.compile(r"[^\x00-\x20\x7f]+")
+_DECORATION = "#=-*~_+ \t"
+_TARGET_SUFFIXES = {
+    "host": ("HOST", "HOSTNAME", "SERVER"),
+    "port": ("PORT",),
+    "database": ("NAME", "DATABASE", "DB", "DBNAME"),
+    "sslmode": ("SSLMODE", "SSL_MODE"),
+}
+_TARGET_FORMS = {"host": _HOST, "port": _PORT, "database": _HOST, "sslmode": _SSL_MODE}
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewNote:
+    """Something a person should look at: *name* is a secret's or a variable's."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedSecret:
+    """A secret as drafted."""
+
+    name: SecretName
+    kind: SecretKind
+    variables: tuple[VariableName, ...]
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """
+    A drafted manifest.
+
+    Args:
+        text: The content of `keyturn.toml`.
+        review: Everything that is marked `# review` in it, and what was left out.
+        findings: Values in the example that look real, by line; never quoted.
+        settings: The variables that went to `[config]`, commented-out ones aside.
+    """
+
+    text: str
+    review: tuple[ReviewNote, ...]
+    findings: tuple[Problem, ...]
+    secrets: tuple[DraftedSecret, ...]
+    settings: tuple[VariableName, ...]
+
+
+def project_name_from(text: str) -> str:
+    """Return a project name made of *text*, such as a folder's name; `app` where none can be."""
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].rstrip("-")
+    return slug if is_name(slug) else "app"
+
+
+def draft(envfile: EnvFile, *, project_name: str, owner: str | None = None) -> Draft:
+    """
+    Return a manifest for the variables of *envfile*.
+
+    Args:
+        owner: Who answers for the secrets; without one a placeholder is marked for review.
+
+    Raises:
+        UsageError: *project_name* is no name, or the file has more than a manifest can hold.
+    """
+    if not is_name(project_name):
+        raise UsageError(
+            "a project's name has small letters, digits and `-` only",
+            hint=f"use `{project_name_from(project_name)}`",
+        )
+    if len(envfile.entries) > MAX_VARIABLES:
+        raise UsageError(
+            f"`{envfile.file}` has more than {MAX_VARIABLES} variables",
+            hint="draft from a smaller file and add the rest by hand",
+        )
+    work = _Work(envfile, project_name)
+    work.sort_out()
+    text = "\n".join([*work.head(owner), *work.config(), *work.consumers(), *work.secrets()]) + "\n"
+    if len(text.encode("utf-8", "replace")) > MAX_SIZE_BYTES:
+        raise UsageError(
+            f"a manifest for `{envfile.file}` would be larger than 1 MB",
+            hint="take long plain settings out of it",
+        )
+    return Draft(
+        text=text,
+        review=tuple(work.review),
+        findings=work.findings(),
+        secrets=tuple(work.drafted),
+        settings=tuple(e.name for e in work.settings if not e.commented_out),
+    )
+
+
+@dataclass(slots=True)
+class _Work:
+    """One draft in the making."""
+
+    envfile: EnvFile
+    project: str
+    recognised: tuple[Recognised, ...] = ()
+    settings: list[EnvEntry] = field(default_factory=list)
+    left_out: list[tuple[EnvEntry, str]] = field(default_factory=list)
+    review: list[ReviewNote] = field(default_factory=list)
+    drafted: list[DraftedSecret] = field(default_factory=list)
+
+    def sort_out(self) -> None:
+        """Tell secrets from settings, and both from what cannot be handed on."""
+        entries: dict[str, EnvEntry] = {}
+        for entry in self.envfile.entries:
+            # A live entry counts before the same one commented out.
+            if entry.name not in entries or entries[entry.name].commented_out:
+                entries[entry.name] = entry
+        for name in tuple(entries):
+            if is_keyturn_variable(name):
+                self._leave_out(entries.pop(name), "Keyturn sets names of this form itself")
+            elif is_loader_variable(name):
+                self._leave_out(entries.pop(name), "it decides what programs run")
+        self.recognised, plain = recognise(entries, _text)
+        for entry in plain:
+            if len(_text(entry)) > _MAX_SETTING:
+                self._leave_out(entry, "it is too long for a plain setting")
+            elif next(find_values(_setting_line(entry)), None) is not None:
+                self._leave_out(entry, "it looks like a secret")
+            else:
+                self.settings.append(entry)
+
+    def findings(self) -> tuple[Problem, ...]:
+        """Return the values of the example that look real."""
+        found = []
+        for entry in self.envfile.entries:
+            reason = looks_like_secret(entry.name, _text(entry))
+            if reason is not None:
+                problem = Problem(
+                    file=self.envfile.file,
+                    line=entry.line,
+                    key=entry.name,
+                    message=f"looks like a real value: {reason}",
+                    fix="put a placeholder there; if it was ever shared, change it where it "
+                    "is used",
+                )
+                found.append(problem)
+        return tuple(found)
+
+    def head(self, owner: str | None) -> list[str]:
+        """Return everything before `[config]`."""
+        origin = "".join(c if c.isprintable() else "?" for c in self.envfile.file)[:80]
+        if owner is None:
+            answer = f'owner = "team-{self.project}"  {self._mark("owner", "who answers for it?")}'
+        else:
+            answer = f"owner = {_toml.quoted(owner)}"
+        return [
+            _toml.comment(f"Drafted by `keyturn init` from {_safe(origin) or 'a file'}."),
+            "# It holds no value of a secret, ever: those are in the store.",
+            "",
+            "[project]",
+            f"name = {_toml.quoted(self.project)}",
+            answer,
+            "",
+            "# Where notices go.",
+            "# [contacts]",
+            '# security = "mailto:security@example.com"',
+            "",
+            "[environments.development]",
+            'store = "local"',
+            "",
+            "[environments.production]",
+            'store = "local"',
+            "protected = true  # asks for a confirmation and a reason",
+            "",
+            "[stores.local]",
+            'kind = "embedded"',
+        ]
+
+    def config(self) -> list[str]:
+        """Return `[config]`, with the example's own comments."""
+        lines = ["", "# Plain settings. A table gives each environment its own:"]
+        lines.append('# NAME = { development = "...", production = "..." }')
+        lines.append("[config]")
+        last_line = None
+        for entry in self.settings:
+            # What stood apart in the example stands apart here.
+            if last_line is not None and entry.line - len(entry.comments) > last_line + 1:
+                lines.append("")
+            last_line = entry.line
+            lines += _comments(entry)
+            line = _setting_line(entry)
+            if entry.commented_out:
+                lines.append(f"# {line}")
+            elif _DEVELOPMENT_ONLY.search(_text(entry)):
+                lines.append(f"{line}  {self._mark(entry.name, 'production needs its own')}")
+            else:
+                lines.append(line)
+        for entry, reason in self.left_out:
+            lines.append(f"# review: `{entry.name}` was left out: {reason}")
+            self.review.append(ReviewNote(entry.name, f"left out: {reason}"))
+        return lines
+
+    def consumers(self) -> list[str]:
+        """Return one consumer that is given everything."""
+        words = (c for e in self.envfile.entries for c in (*e.comments, *e.heading))
+        name = "backend" if any("backend" in text.lower() for text in words) else "app"
+        return [
+            "",
+            "# Who is given the secrets: `keyturn run -- COMMAND`.",
+            f"[consumers.{name}]",
+            'secrets = "*"',
+        ]
+
+    def secrets(self) -> list[str]:
+        """Return every `[secrets.NAME]`."""
+        lines: list[str] = []
+        for one in self.recognised:
+            lines += self._secret(one)
+        return lines
+
+    def _secret(self, one: Recognised) -> list[str]:
+        spec = kind_spec(one.kind)
+        optional = self._why_optional(one)
+        lines = ["", *(self._mark(one.name, reason) for reason in one.review)]
+        lines += [f"[secrets.{one.name}]", f'kind = "{one.kind}"']
+        lines.append(f"purpose = {_toml.quoted(_purpose(one) or spec.summary)}")
+        lines.append(f'priority = "{spec.priority}"')
+        if spec.max_age is not None:
+            lines.append(f'max_age = "{format_duration(spec.max_age)}"')
+        if optional is not None:
+            mark = f"  {self._mark(one.name, optional)}" if optional else ""
+            lines.append(f"required = false{mark}")
+        lines += self._fields(one)
+        if one.generate is not None:
+            lines.append(f"generate = {one.generate}")
+        if one.kind is SecretKind.POSTGRES_LOGIN:
+            lines += self._target(one)
+        variables = tuple(entry.name for entry in one.fields.values())
+        drafted = DraftedSecret(one.name, one.kind, variables, required=optional is None)
+        self.drafted.append(drafted)
+        return lines
+
+    def _fields(self, one: Recognised) -> list[str]:
+        if tuple(one.fields) == (FieldName("value"),):
+            return [f'variable = "{one.fields[FieldName("value")].name}"']
+        names = {str(key): str(entry.name) for key, entry in one.fields.items()}
+        lines = [f"fields = {_toml.inline_table(names)}"]
+        if kind_spec(one.kind).making is Making.RANDOM:
+            lines += self._identity(one)
+        return lines
+
+    def _identity(self, one: Recognised) -> list[str]:
+        """Return the plain names that stand beside a generated password."""
+        entry = one.fields.get(FieldName("username"))
+        if entry is None and one.kind is not SecretKind.POSTGRES_LOGIN:
+            return []
+        text = _text(entry) if entry is not None else ""
+        usable = _IDENTITY.fullmatch(text) is not None and not _to_fill_in(text)
+        usable = usable and looks_like_secret("username", text) is None
+        name = text if usable else self.project.replace("-", "_")
+        line = f"identity = {_toml.inline_table({'username': name})}"
+        if usable and not is_placeholder(text):
+            return [line]
+        return [f"{line}  {self._mark(one.name, 'is this its name?')}"]
+
+    def _target(self, one: Recognised) -> list[str]:
+        """Return the database that a login opens; a comment until an admin login is known."""
+        known = self._target_settings(one)
+        admin = next(
+            (
+                other.name
+                for other in self.recognised
+                if other.prefix == one.prefix
+                and other.name.endswith("-admin")
+                and {FieldName("username"), FieldName("password")} <= other.fields.keys()
+            ),
+            None,
+        )
+        ready = admin is not None and {"host", "database"} <= known.keys()
+        guessed = {"host": f"${{{one.prefix}HOST}}", "database": f"${{{one.prefix}NAME}}"}
+        shown = known if ready else guessed | known
+        lines = [f"[secrets.{one.name}.target]"]
+        lines += [f"{key} = {_toml.quoted(text)}" for key, text in shown.items()]
+        lines.append(f'admin = "{admin or f"{one.name}-admin"}"')
+        if ready:
+            return ["", *lines]
+        mark = self._mark(one.name, "uncomment once Keyturn may administer logins")
+        return ["", mark, *(f"# {line}" for line in lines)]
+
+    def _target_settings(self, one: Recognised) -> dict[str, str]:
+        by_name = {e.name.upper(): e for e in self.settings if not e.commented_out}
+        known: dict[str, str] = {}
+        for key, suffixes in _TARGET_SUFFIXES.items():
+            for suffix in suffixes:
+                entry = by_name.get(f"{one.prefix}{suffix}")
+                if entry is not None and _TARGET_FORMS[key].fullmatch(_text(entry)):
+                    known[key] = f"${{{entry.name}}}"
+                    break
+        return known
+
+    def _why_optional(self, one: Recognised) -> str | None:
+        """Return why it may lack ("" where the example says so), or None where it may not."""
+        entries = tuple(one.fields.values())
+        if all(entry.commented_out for entry in entries):
+            return ""
+        if any(_OPTIONAL.search(text) for entry in entries for text in _words_about(entry)):
+            return ""
+        proving = [e for key, e in one.fields.items() if not is_identifier(one.kind, key)]
+        if all(not _text(entry) for entry in proving):
+            return "empty in the example: may it lack?"
+        return None
+
+    def _mark(self, name: str, reason: str) -> str:
+        self.review.append(ReviewNote(name, reason))
+        return f"# review: {reason}"
+
+    def _leave_out(self, entry: EnvEntry, reason: str) -> None:
+        self.left_out.append((entry, reason))
+
+
+def _text(entry: EnvEntry) -> str:
+    # An example's value decides what is a secret; only a plain setting's is written down.
+    return entry.value.reveal_text()
+
+
+def _setting_line(entry: EnvEntry) -> str:
+    return f"{entry.name} = {_toml.quoted(_text(entry))}"
+
+
+def _to_fill_in(text: str) -> bool:
+    """Tell whether *text* asks to be replaced, as a plain `postgres` does not."""
+    return is_placeholder(text) and re.fullmatch(r"[a-z]{3,20}", text) is None
+
+
+def _words_about(entry: EnvEntry) -> Iterable[str]:
+    return (*entry.comments, *entry.heading, entry.note)
+
+
+def _comments(entry: EnvEntry) -> list[str]:
+    """Return the example's comments on *entry* that are worth keeping and safe to keep."""
+    texts = [*entry.comments, entry.note] if entry.note else [*entry.comments]
+    kept = [_safe(text) for text in texts[-4:]]
+    return [_toml.comment(text) for text in kept if text]
+
+
+def _safe(text: str) -> str:
+    """Return *text* less its decoration; empty where it is long or could hold a value."""
+    bare = "".join(c if c.isprintable() else " " for c in text).strip(_DECORATION)
+    if len(bare) > _MAX_COMMENT or next(find_values(bare), None) is not None:
+        return ""
+    return "" if looks_like_secret("comment", bare) else bare
+
+
+def _purpose(one: Recognised) -> str:
+    first = min(one.fields.values(), key=lambda entry: entry.line)
+    for text in (*first.comments, first.note):
+        bare = _safe(text)[:_MAX_PURPOSE]
+        if bare and any(c.isalpha() for c in bare):
+            return bare
+    return ""

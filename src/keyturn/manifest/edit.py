@@ -1,0 +1,159 @@
+"""
+Edits of a manifest that keep its comments, its order and its spelling.
+
+Every edit is checked against the same edit of the plain data before it is returned:
+a result that says anything else than was asked is never handed out.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import TypeAlias, cast
+
+from keyturn.errors import Conflict, InternalError, NotFound, UsageError
+from keyturn.manifest._source import decode, parse
+
+__all__ = ["TomlValue", "add_secret", "remove", "set_key"]
+
+TomlValue: TypeAlias = "str | int | bool | Sequence[str] | Mapping[str, TomlValue]"
+_Tree: TypeAlias = MutableMapping[str, object]
+_Make: TypeAlias = "Callable[[str, TomlValue], object]"
+_FILE = "keyturn.toml"
+# Tables that read better on the line of their key than under a header.
+_INLINE = frozenset({"fields", "generate", "identity"})
+
+
+def set_key(text: str, path: str | Sequence[str], value: TomlValue) -> str:
+    """
+    Return *text* with *value* at *path*; tables on the way are made where they lack.
+
+    Args:
+        path: `secrets.db.max_age`, or its parts where one has a dot in it.
+
+    Raises:
+        ManifestError: *text* is not TOML.
+        UsageError: *path* leads through something that is not a table.
+    """
+    parts = _parts(path)
+
+    def change(tree: _Tree, make: _Make) -> None:
+        table = tree
+        for part in parts[:-1]:
+            if part not in table:
+                table[part] = make(part, {})
+            table = _table_in(table, part, parts)
+        table[parts[-1]] = make(parts[-1], value)
+
+    return _edited(text, change)
+
+
+def add_secret(text: str, name: str, settings: Mapping[str, TomlValue]) -> str:
+    """
+    Return *text* with `[secrets.NAME]` at its end, saying *settings*.
+
+    Raises:
+        Conflict: The secret is there already.
+        ManifestError: *text* is not TOML.
+    """
+    secrets = parse(_decoded(text), _FILE).get("secrets")
+    if isinstance(secrets, dict) and name in secrets:
+        raise Conflict(
+            f"the manifest has a secret `{name}` already",
+            hint=f"edit `[secrets.{name}]`, or choose another name",
+        )
+    return set_key(text, ("secrets", name), settings)
+
+
+def remove(text: str, path: str | Sequence[str]) -> str:
+    """
+    Return *text* without the key or table at *path* and the comments inside it.
+
+    Raises:
+        NotFound: Nothing is there.
+        ManifestError: *text* is not TOML.
+    """
+    parts = _parts(path)
+
+    def change(tree: _Tree, _: _Make) -> None:
+        table = tree
+        for part in parts[:-1]:
+            table = _table_in(table, part, parts) if part in table else {}
+        if parts[-1] not in table:
+            raise NotFound(
+                f"the manifest has no `{'.'.join(parts)}`", hint="look for its name in the file"
+            )
+        del table[parts[-1]]
+
+    return _edited(text, change)
+
+
+def _parts(path: str | Sequence[str]) -> tuple[str, ...]:
+    parts = tuple(path.split(".")) if isinstance(path, str) else tuple(path)
+    if not parts or not all(parts):
+        raise UsageError("a path needs a name between its dots", hint="write `secrets.db.max_age`")
+    return parts
+
+
+def _table_in(table: _Tree, part: str, parts: tuple[str, ...]) -> _Tree:
+    inner = table[part]
+    if not isinstance(inner, MutableMapping):
+        raise UsageError(
+            f"`{'.'.join(parts)}` leads through `{part}`, which is not a table",
+            hint="remove that key first",
+        )
+    return cast("_Tree", inner)
+
+
+def _decoded(text: str) -> str:
+    return decode(text.encode("utf-8", "surrogatepass"), _FILE)
+
+
+def _edited(text: str, change: Callable[[_Tree, _Make], None]) -> str:
+    # The plain parser goes first: its bounds and its words are the loader's.
+    expected = parse(_decoded(text), _FILE)
+    change(expected, _plain)
+
+    # tomlkit takes a tenth of a second to import, and only edits need it.
+    import tomlkit
+
+    document = tomlkit.parse(text)
+    change(cast("_Tree", document), _item)
+    result = tomlkit.dumps(document)
+    if _reparsed(result) != expected:
+        raise InternalError(
+            "an edit of the manifest came out otherwise than asked, so it was not made",
+            hint="make the edit by hand",
+        )
+    return result
+
+
+def _reparsed(text: str) -> dict[str, object] | None:
+    try:
+        return tomllib.loads(text.removeprefix("\ufeff"))
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _plain(_key: str, value: TomlValue) -> object:
+    if isinstance(value, Mapping):
+        return {name: _plain(name, item) for name, item in value.items()}
+    if isinstance(value, str | int):
+        return value
+    return list(value)
+
+
+def _item(key: str, value: TomlValue) -> object:
+    import tomlkit
+
+    if not isinstance(value, Mapping):
+        return tomlkit.item(_plain(key, value))
+    table = tomlkit.inline_table() if key in _INLINE else tomlkit.table()
+    # Plain keys before tables: what follows a table's header belongs to it.
+    for name, item in sorted(value.items(), key=lambda pair: _has_header(*pair)):
+        table.add(name, _item(name, item))
+    return table
+
+
+def _has_header(key: str, value: TomlValue) -> bool:
+    return isinstance(value, Mapping) and key not in _INLINE
