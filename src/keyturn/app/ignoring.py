@@ -11,7 +11,7 @@ from keyturn._internal import durable
 __all__ = ["ensure_ignored"]
 
 _HEADER = "# Values and keys stay out of version control (Keyturn)"
-_RULES = (".env", ".env.*", "!.env.example", ".keyturn/")
+_RULES = (".env", ".env.*", "!.env.example", ".keyturn/", ".*.keyturn-*")
 _GIT_SECONDS = 10
 
 

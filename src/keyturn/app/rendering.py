@@ -14,6 +14,7 @@ from keyturn.audit import Action, Outcome
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef
 from keyturn.deliver import Rendering, RenderTarget
+from keyturn.errors import Missing
 from keyturn.manifest import (
     CommandReload,
     ComposeReload,
@@ -163,9 +164,28 @@ class ConsumerDelivery:
                 notes.append(f"{consumer.name}: reads its environment when it starts; restart it")
                 continue
             failpoints.hit("deliver.consumer")
-            notes.append(self._bring(ref, version, consumer))
+            first = session.store.state(ref).previous is None
+            notes.append(
+                self._introduce(ref, consumer) if first else self._bring(ref, version, consumer)
+            )
             failpoints.hit("deliver.consumer.done")
         return notes
+
+    def _introduce(self, ref: SecretRef, consumer: Consumer) -> str:
+        """
+        Write the file of a consumer of a first version; there is nobody to reload.
+
+        It was not started without this secret, or does without it until it is started
+        again; and it may lack others, which do not keep this one from being born.
+        """
+        later = "given to it when it starts"
+        if consumer.render is None:
+            return f"{consumer.name}: {later}"
+        try:
+            _render_one(self._session, ref.environment, consumer)
+        except Missing as error:
+            return f"{consumer.name}: {later}; no file yet, it lacks {len(error.names)} more"
+        return f"{consumer.name}: file written, {later}"
 
     def _bring(self, ref: SecretRef, version: int, consumer: Consumer) -> str:
         session, done = self._session, []

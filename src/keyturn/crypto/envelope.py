@@ -33,26 +33,18 @@ def bind(label: str, *parts: str | int | None) -> bytes:
     """
     Return *label* and *parts* as bytes that no other label and parts give.
 
-    Each part is its type, its length in four bytes, and itself, so that neither
-    a separator within a name nor a missing part can make two places look alike.
+    A text is `sLENGTH:TEXT`, a number `iDIGITS;`, a part that is absent `n;`, so
+    that neither a separator within a name nor a missing part can make two places
+    look alike. LENGTH counts characters; the whole is UTF-8.
 
     Args:
         label: What kind of thing is bound, such as `value`.
     """
-    pieces = [_part(label)]
-    pieces += [_part(part) for part in parts]
-    return b"".join(pieces)
-
-
-def _part(part: str | int | None) -> bytes:
-    match part:
-        case None:
-            kind, data = b"n", b""
-        case int():
-            kind, data = b"i", str(part).encode("ascii")
-        case str():
-            kind, data = b"s", part.encode("utf-8", "surrogatepass")
-    return kind + len(data).to_bytes(4, "big") + data
+    pieces = [
+        f"s{len(part)}:{part}" if isinstance(part, str) else ("n;" if part is None else f"i{part};")
+        for part in (label, *parts)
+    ]
+    return "".join(pieces).encode("utf-8", "surrogatepass")
 
 
 @final

@@ -124,14 +124,13 @@ class _Drain:
     def _read(self) -> None:
         if self._pipe is None:
             return
-        with contextlib.suppress(OSError, ValueError):
-            while chunk := os.read(self._pipe.fileno(), 8192):
+        with self._pipe as pipe, contextlib.suppress(OSError):
+            while chunk := os.read(pipe.fileno(), 8192):
                 if len(self._kept) < _KEPT_BYTES:
                     self._kept = (self._kept + chunk)[:_KEPT_BYTES]
 
     def finish(self) -> bytes:
+        # Whoever still holds the other end is not waited for: the thread stays, and
+        # closes the pipe when they have gone.
         self._thread.join(_DRAIN_SECONDS)
-        # Closing under a thread that still reads could close another file's number.
-        if self._pipe is not None and not self._thread.is_alive():
-            self._pipe.close()
         return self._kept

@@ -24,7 +24,7 @@ from keyturn.core.value import SecretValue
 from keyturn.crypto.keypairs import KeyFacts, read_private, read_public
 from keyturn.errors import VerificationFailed
 from keyturn.generate import FLOOR_BITS, Format, Policy, entropy_bits
-from keyturn.manifest.strength import is_placeholder
+from keyturn.manifest import is_placeholder
 from keyturn.verify.findings import Finding, Severity
 
 __all__ = ["check_form", "check_halves"]
@@ -206,7 +206,7 @@ def _check_encryption_key(field: FieldName, text: str, policy: Policy | None) ->
         return [_bad("encoding", field, f"is not written in `{form}`")]
     if len(raw) != wanted:
         return [_bad("size", field, f"has {len(raw)} bytes instead of {wanted}")]
-    if _packed_bits(raw) < min(FLOOR_BITS, 8 * wanted):
+    if _news_bits(raw) < min(FLOOR_BITS, 8 * wanted):
         return [_bad("weak", field, "repeats itself: it was not drawn at random")]
     return []
 
@@ -244,17 +244,14 @@ def _estimated_bits(text: str, policy: Policy | None) -> float:
     """
     Return an upper bound, give or take, of what it takes to guess *text*.
 
-    The least of three: as if each character were drawn from the alphabet seen; what
-    is left when repetitions are packed; and the same of the steps from character to
-    character, which packs `abcdef` and `9876`.
+    As if each character were drawn from the alphabet seen, or what is left when all
+    that repeats itself is packed, whichever is less.
     """
-    raw = text.encode("utf-8")
-    steps = bytes((after - before) % 256 for before, after in pairwise(raw))
     if policy is not None and _could_be_made_by(policy, text):
         drawn = entropy_bits(policy)
     else:
         drawn = len(text) * math.log2(_alphabet_size(text))
-    return min(drawn, _packed_bits(raw), 8 + _packed_bits(steps))
+    return min(drawn, _news_bits(text.encode("utf-8")))
 
 
 def _could_be_made_by(policy: Policy, text: str) -> bool:
@@ -273,6 +270,12 @@ def _alphabet_size(text: str) -> int:
     elif any(symbol in text for symbol in _BASE64_SYMBOLS):
         size += 2
     return max(size, 2)
+
+
+def _news_bits(raw: bytes) -> int:
+    # The steps from one byte to the next pack `abcdef` and `9876`.
+    steps = bytes((after - before) % 256 for before, after in pairwise(raw))
+    return min(_packed_bits(raw), 8 + _packed_bits(steps))
 
 
 def _packed_bits(raw: bytes) -> int:

@@ -18,9 +18,7 @@ PKCS8 = serialization.PrivateFormat.PKCS8
 
 
 def private_text(key, form=PKCS8, encryption=None):
-    return SecretValue(
-        key.private_bytes(PEM, form, encryption or serialization.NoEncryption())
-    )
+    return SecretValue(key.private_bytes(PEM, form, encryption or serialization.NoEncryption()))
 
 
 def public_text(key, encoding=PEM, form=serialization.PublicFormat.SubjectPublicKeyInfo):

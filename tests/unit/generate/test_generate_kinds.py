@@ -17,9 +17,7 @@ NAME = SecretValue(b"clipper_a")
 
 
 def make(kind, fields, settings=None, **options):
-    return generate_fields(
-        kind, fields, settings or Settings(), entropy=SeededEntropy(), **options
-    )
+    return generate_fields(kind, fields, settings or Settings(), entropy=SeededEntropy(), **options)
 
 
 @pytest.mark.parametrize(

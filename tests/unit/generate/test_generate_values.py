@@ -135,9 +135,7 @@ def test_every_accepted_value_is_as_likely():
     entropy = SeededEntropy("uniform")
     counts = Counter(random_value(policy, entropy=entropy).reveal() for _ in range(20_000))
     accepted = [
-        "".join(text)
-        for text in itertools.product("aB12", repeat=3)
-        if any(map(str.isdigit, text))
+        "".join(text) for text in itertools.product("aB12", repeat=3) if any(map(str.isdigit, text))
     ]
     assert {text.encode() for text in accepted} == set(counts)
     freedom = len(accepted) - 1
