@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -232,8 +232,12 @@ class Database:
 
     def stream(
         self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 2048
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a query in lists of at most *batch*; for answers without bound."""
+    ) -> Generator[list[tuple[Any, ...]]]:
+        """
+        Yield the rows of a query in lists of at most *batch*; for answers without bound.
+
+        Until it ends or is closed, this connection sees the state of the first row.
+        """
         with _translated(self.path):
             cursor = self._connection.execute(sql, parameters)
         while True:

@@ -26,7 +26,7 @@ from keyturn.stores.anchor import (
 )
 from keyturn.stores.embedded import EmbeddedStore
 from keyturn.stores.memory import MemoryStore
-from keyturn.stores.opening import DIGEST_KEY, create, open_store
+from keyturn.stores.opening import DIGEST_KEY, create, inspect_store, open_store
 from keyturn.stores.rootkey import (
     KeyFile,
     Passphrase,
@@ -55,6 +55,7 @@ __all__ = [
     "create",
     "create_key_file",
     "describe",
+    "inspect_store",
     "open_store",
     "read_anchor",
     "root_key_source",

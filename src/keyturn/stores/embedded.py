@@ -7,6 +7,7 @@ that made it and the audit record of both are durable together or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from keyturn.core.model import (
 )
 from keyturn.core.ports import StoreCapabilities
 from keyturn.core.value import SecretValue
-from keyturn.errors import Corrupt
+from keyturn.errors import Conflict, Corrupt, StoreError
 from keyturn.stores._items import load_item, save_item
 from keyturn.stores._meta import UnlockedKeys
 from keyturn.stores._reseal import ResealProgress, reseal_begin, reseal_step
@@ -247,8 +248,10 @@ class EmbeddedStore:
         return version
 
     def _empty_log(self) -> None:
-        # Best effort: a reader may hold the log, which then empties with a later commit.
-        self.database.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        # The destruction is durable already; a log that somebody holds empties with a
+        # later commit.
+        with contextlib.suppress(StoreError, Conflict):
+            self.database.row("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # --- reads --------------------------------------------------------------------------
 
@@ -265,7 +268,8 @@ class EmbeddedStore:
             # Raises when the state is missing and should not be.
             state = load_state(self.database, self.keys, ref).state
             raise no_version(ref, number_at(state, selector))
-        return self._opened(ref, rows, selector)
+        state = parse_state(self.database, self.keys, ref, rows[0][1:7]).state
+        return self._opened(state, number_at(state, selector), rows)
 
     def read_many(
         self, environment: EnvironmentName, names: Iterable[SecretName]
@@ -284,9 +288,9 @@ class EmbeddedStore:
             absent.discard(name)
             of_secret = list(group)
             ref = SecretRef(environment, name)
-            # Without a current version it is left out, once the tag over that has held.
-            if parse_state(self.database, self.keys, ref, of_secret[0][1:7]).state.current:
-                found[name] = self._opened(ref, of_secret, Stage.CURRENT)
+            state = parse_state(self.database, self.keys, ref, of_secret[0][1:7]).state
+            if state.current is not None:
+                found[name] = self._opened(state, state.current, of_secret)
         for name in absent:
             # Raises when the state is missing and should not be.
             load_state(self.database, self.keys, SecretRef(environment, name))
@@ -310,10 +314,9 @@ class EmbeddedStore:
         )
 
     def _opened(
-        self, ref: SecretRef, rows: Sequence[tuple[Any, ...]], selector: Stage | int
+        self, state: SecretState, number: int, rows: Sequence[tuple[Any, ...]]
     ) -> VersionedValue:
-        state = parse_state(self.database, self.keys, ref, rows[0][1:7]).state
-        number = number_at(state, selector)
+        ref = state.ref
         if rows[0][7] is None:
             raise (
                 _vanished(ref, number)

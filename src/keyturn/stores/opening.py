@@ -22,11 +22,11 @@ from keyturn.stores._items import write_item
 from keyturn.stores._meta import FORMAT, StoreIdentity, UnlockedKeys, describe, unlock
 from keyturn.stores._reseal import insert_data_key
 from keyturn.stores._rootrotation import settle_root_key, write_root_meta
-from keyturn.stores._verify import verify
+from keyturn.stores._verify import StoreProblem, verify
 from keyturn.stores.embedded import EmbeddedStore
 from keyturn.stores.rootkey import create_key_file, root_key_source
 
-__all__ = ["DIGEST_KEY", "create", "open_store"]
+__all__ = ["DIGEST_KEY", "create", "inspect_store", "open_store"]
 
 # The sealed item that keyed digests are made with; there from the first moment.
 DIGEST_KEY = "digest-key"
@@ -135,6 +135,26 @@ def open_store(
         database.close()
         raise
     return EmbeddedStore(database, keys=keys, clock=clock, entropy=entropy)
+
+
+def inspect_store(
+    path: Path, *, home: Callable[[str], Path], prompt: Callable[[], SecretValue]
+) -> list[StoreProblem]:
+    """
+    Return what is wrong with the store at *path*, which is opened for reading only.
+
+    It looks at stores that `open_store` refuses; nothing is written or tidied, but
+    SQLite may leave an empty log beside the file.
+
+    Raises:
+        Sealed: The root key is absent, not kept safely, or another store's.
+        Corrupt: So much is damaged that nothing can be opened.
+        Unavailable: There is no store, or it cannot be read.
+    """
+    with Database.open(path, read_only=True) as database:
+        identity = describe(database)
+        source = root_key_source(identity, home=home(identity.store_id), prompt=prompt)
+        return verify(database, unlock(database, source.load()))
 
 
 def _has_log(path: Path) -> bool:

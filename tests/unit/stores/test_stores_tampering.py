@@ -11,7 +11,7 @@ import pytest
 from keyturn._internal.database import Database
 from keyturn.core.model import Stage
 from keyturn.errors import Corrupt, KeyturnError, Unavailable
-from keyturn.stores import verify
+from keyturn.stores import inspect_store, verify
 from tests.unit.stores.workshop import DB, WEB, Workshop, activate, put, values
 
 SEED = 20260102
@@ -83,11 +83,18 @@ def prepared(workshop):
     return workshop.path.read_bytes(), expected
 
 
+def inspect(workshop):
+    return inspect_store(workshop.path, home=lambda store_id: workshop.home, prompt=lambda: None)
+
+
 def hashes(folder):
+    """The content of every file; SQLite's index of the log, and an empty log, hold nothing."""
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.endswith("-shm")
+        if path.is_file()
+        and not path.name.endswith("-shm")
+        and not (path.name.endswith("-wal") and not path.stat().st_size)
     }
 
 
@@ -383,6 +390,11 @@ def test_the_log_of_another_store_is_refused_and_changes_nothing(workshop, tmp_p
         workshop.open()
     assert caught.value.hint
     assert hashes(workshop.path.parent) == before
+    try:
+        assert inspect(workshop)
+    except KeyturnError as error:
+        assert error.message
+    assert hashes(workshop.path.parent) == before
     log.unlink()
     workshop.path.with_name("store.db-shm").unlink(missing_ok=True)
     store = workshop.open()
@@ -419,6 +431,23 @@ def test_what_is_no_store_is_refused_and_left_alone(workshop, content):
         workshop.open()
     assert caught.value.hint
     assert hashes(workshop.path.parent) == before
+
+
+def test_a_damaged_store_can_be_inspected_without_a_change(workshop):
+    """All that is wrong is named, no value among it, and no byte of the files moves."""
+    data, _ = prepared(workshop)
+    with Database.open(workshop.path) as database:
+        database.execute("UPDATE value SET sealed = zeroblob(60) WHERE number = 1")
+    before = hashes(workshop.path.parent)
+    problems = [str(problem) for problem in inspect(workshop)]
+    assert problems == [
+        f"production/{name}: field `value` of version 1 of `production/{name}`"
+        " is sealed in a format that this Keyturn does not know"
+        for name in ("db", "web")
+    ]
+    assert hashes(workshop.path.parent) == before
+    workshop.path.write_bytes(data)
+    assert inspect(workshop) == []
 
 
 def test_verify_of_a_sound_store_finds_nothing(store):
