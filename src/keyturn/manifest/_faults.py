@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from keyturn.errors import ManifestError, Problem
 from keyturn.manifest._lines import LineIndex, Path
+from keyturn.manifest._nearest import nearest_name
 from keyturn.manifest.strength import find_values
 
-__all__ = ["Faults", "TooManyFaults", "named", "nearest"]
+__all__ = ["MAX_FAULTS", "Faults", "TooManyFaults", "named", "nearest"]
 
 MAX_FAULTS = 100
-_MAX_CANDIDATES = 1_000
 _MAX_SHOWN = 64
 
 
@@ -34,7 +34,7 @@ class Faults:
 
     errors: list[_Fault] = field(default_factory=list)
     warnings: list[_Fault] = field(default_factory=list)
-    _seen: set[tuple[Path, str]] = field(default_factory=set)
+    _seen: set[tuple[Path, str, int | None]] = field(default_factory=set)
 
     def add(self, path: Path, message: str, fix: str, *, line: int | None = None) -> None:
         """
@@ -43,9 +43,10 @@ class Faults:
         Raises:
             TooManyFaults: There are so many that no more are looked for.
         """
-        if (path, message) in self._seen:
+        key = (path, message, line)
+        if key in self._seen:
             return
-        self._seen.add((path, message))
+        self._seen.add(key)
         self.errors.append(_Fault(path, message, fix, line))
         if len(self.errors) >= MAX_FAULTS:
             raise TooManyFaults
@@ -121,9 +122,5 @@ def named(text: str) -> str:
 
 def nearest(text: str, candidates: Iterable[str], *, otherwise: str) -> str:
     """Return a fix that names the nearest of *candidates*, or *otherwise*."""
-    # difflib is slow to import and needed for a mistake only.
-    import difflib
-
-    pool = list(candidates)[:_MAX_CANDIDATES]
-    near = difflib.get_close_matches(text[:_MAX_SHOWN], pool, n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else otherwise
+    near = nearest_name(text, candidates)
+    return f"did you mean `{near}`?" if near is not None else otherwise

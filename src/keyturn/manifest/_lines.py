@@ -9,6 +9,7 @@ takes everything that TOML allows, judges nothing, and stops at what it cannot f
 from __future__ import annotations
 
 import re
+import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -88,14 +89,14 @@ class LineIndex:
     def _header(self, start: int) -> tuple[Path, int]:
         brackets = 2 if self.text.startswith("[[", start) else 1
         path, position = self._key((), start + brackets)
-        self._record(path, start)
+        self._record(path, start, above=0)
         if not self.text.startswith("]" * brackets, position):
             raise _StopError
         return path, position + brackets
 
     def _pair(self, table: Path, start: int, *, depth: int) -> int:
         path, position = self._key(table, start)
-        self._record(path, start)
+        self._record(path, start, above=len(table))
         if not self.text.startswith("=", position):
             raise _StopError
         return self._value(path, self._skip(_BLANK, position + 1), depth=depth)
@@ -112,7 +113,7 @@ class LineIndex:
             )
             if match is None:
                 raise _StopError
-            path = (*path, match[match.lastindex or 0])
+            path = (*path, _name(match))
             position = self._skip(_BLANK, match.end())
             if not self.text.startswith(".", position):
                 return path, position
@@ -159,7 +160,7 @@ class LineIndex:
             position = self._skip(_GAP, position)
             if self.text.startswith("]", position):
                 return position + 1
-            self._record((*path, item), position)
+            self._record((*path, item), position, above=len(path))
             position = self._value((*path, item), position, depth=depth + 1)
             position = self._skip(_GAP, position)
             if self.text.startswith(",", position):
@@ -183,8 +184,11 @@ class LineIndex:
         match = pattern.match(self.text, position)
         return match.end() if match else position
 
-    def _record(self, path: Path, position: int) -> None:
-        self.lines.setdefault(path, self._line_of(position))
+    def _record(self, path: Path, position: int, *, above: int) -> None:
+        """Note the line of *path* and of the tables that it makes below the first *above*."""
+        line = self._line_of(position)
+        for length in range(above + 1, len(path) + 1):
+            self.lines.setdefault(path[:length], line)
 
     def _give_up(self, position: int) -> None:
         self.too_deep = self._line_of(position)
@@ -194,6 +198,17 @@ class LineIndex:
         self._line += self.text.count("\n", self._counted_to, position)
         self._counted_to = max(self._counted_to, position)
         return self._line
+
+
+def _name(match: re.Match[str]) -> str:
+    """Return the key that *match* spells."""
+    spelled = match[match.lastindex or 0]
+    if match.re is not _BASIC or "\\" not in spelled:
+        return spelled
+    try:
+        return str(tomllib.loads(f"key = {match[0]}")["key"])
+    except tomllib.TOMLDecodeError:
+        raise _StopError from None
 
 
 def _odd_backslashes(text: str, end: int) -> bool:

@@ -37,6 +37,7 @@ _SIZES = {
     GenerateFormat.PEM: "bits",
     GenerateFormat.PEM_BASE64: "bits",
 }
+_KEY_BYTES = frozenset({16, 24, 32, 48, 64})
 _KEY_PAIR_FORMATS = frozenset({GenerateFormat.PEM, GenerateFormat.PEM_BASE64})
 
 
@@ -181,6 +182,14 @@ def _sized(
             faults.add((*path, other), message, f"write `{wanted}` instead")
             return None
     size = _read.number(settings, wanted)
+    if spec.kind is SecretKind.ENCRYPTION_KEY and (size or 32) not in _KEY_BYTES:
+        message = "no cipher takes a key of this size"
+        faults.add((*path, wanted), message, "write `bytes = 32`")
+        return None
+    if spec.kind is SecretKind.ENCRYPTION_KEY and wanted != "bytes":
+        message = "an encryption key is a whole number of bytes"
+        faults.add((*path, "format"), message, "write `base64`, `hex` or `url`")
+        return None
     if size is None:
         default = {"bytes": 32, "length": 40, "bits": 3_072}[wanted]
         if spec.generate is not None and spec.generate.format is form:

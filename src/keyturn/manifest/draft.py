@@ -54,6 +54,9 @@ class ReviewNote:
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"`{self.name}`: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class DraftedSecret:
@@ -179,7 +182,8 @@ class _Work:
 
     def head(self, owner: str | None) -> list[str]:
         """Return everything before `[config]`."""
-        origin = "".join(c if c.isprintable() else "?" for c in self.envfile.file)[:80]
+        # Its name alone: where it lay on somebody's machine is nobody's business.
+        origin = self.envfile.file.replace("\\", "/").rpartition("/")[2][:80]
         if owner is None:
             answer = f'owner = "team-{self.project}"  {self._mark("owner", "who answers for it?")}'
         else:

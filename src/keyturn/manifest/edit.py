@@ -85,7 +85,7 @@ def remove(text: str, path: str | Sequence[str]) -> str:
             )
         del table[parts[-1]]
 
-    return _edited(text, change)
+    return _edited(text, change, emptied=parts[:-1])
 
 
 def _parts(path: str | Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +109,15 @@ def _decoded(text: str) -> str:
     return decode(text.encode("utf-8", "surrogatepass"), _FILE)
 
 
-def _edited(text: str, change: Callable[[_Tree, _Make], None]) -> str:
+def _edited(
+    text: str, change: Callable[[_Tree, _Make], None], *, emptied: tuple[str, ...] = ()
+) -> str:
+    """
+    Return *text* after *change*.
+
+    Args:
+        emptied: Path of a table that goes too where nothing is left in it.
+    """
     # The plain parser goes first: its bounds and its words are the loader's.
     expected = parse(_decoded(text), _FILE)
     change(expected, _plain)
@@ -120,7 +128,8 @@ def _edited(text: str, change: Callable[[_Tree, _Make], None]) -> str:
     document = tomlkit.parse(text)
     change(cast("_Tree", document), _item)
     result = tomlkit.dumps(document)
-    if _reparsed(result) != expected:
+    found = _reparsed(result)
+    if found not in (expected, _pruned(expected, emptied)):
         raise InternalError(
             "an edit of the manifest came out otherwise than asked, so it was not made",
             hint="make the edit by hand",
@@ -133,6 +142,18 @@ def _reparsed(text: str) -> dict[str, object] | None:
         return tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError:
         return None
+
+
+def _pruned(tree: Mapping[str, object], path: tuple[str, ...]) -> dict[str, object]:
+    """Return *tree* less the tables along *path* that have nothing in them."""
+    pruned = dict(tree)
+    inner = pruned.get(path[0]) if path else None
+    if isinstance(inner, dict):
+        rest = _pruned(inner, path[1:])
+        pruned[path[0]] = rest
+        if not rest:
+            del pruned[path[0]]
+    return pruned
 
 
 def _plain(_key: str, value: TomlValue) -> object:

@@ -275,7 +275,11 @@ def _generate() -> Table:
             ),
             Key("bytes", Number(14, 1_024), "Random bytes, for base64, hex and url."),
             Key("length", Number(18, 4_096), "Characters, for alphanumeric and ascii."),
-            Key("bits", Number(2_048, 8_192), "Size of an RSA key, for pem and pem-base64."),
+            Key(
+                "bits",
+                Number(2_048, 4_096, (2_048, 3_072, 4_096)),
+                "Size of an RSA key, for pem and pem-base64.",
+            ),
         ),
         "`generate`",
     )

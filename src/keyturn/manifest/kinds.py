@@ -179,7 +179,8 @@ _SPECS = (
         "an RSA key pair that signs JSON web tokens (RS256)",
         fields=_fields("private_key", "public_key"),
         making=Making.RSA,
-        generate=GenerateSettings(GenerateFormat.PEM, bits=3072),
+        # One line, so that every form of environment file can carry it.
+        generate=GenerateSettings(GenerateFormat.PEM_BASE64, bits=3072),
         priority=Priority.CRITICAL,
     ),
     KindSpec(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
 
 from keyturn.core.ids import EnvironmentName, SecretName, VariableName
 from keyturn.manifest import _build, _read
-from keyturn.manifest._faults import Faults, TooManyFaults, nearest
+from keyturn.manifest._faults import MAX_FAULTS, Faults, TooManyFaults, nearest
 from keyturn.manifest._lines import LineIndex, Path
 from keyturn.manifest._reserved import is_keyturn_variable, is_loader_variable
 from keyturn.manifest._resolve import Scope
@@ -89,7 +90,7 @@ def _load(source: str, raw: Mapping[str, object], faults: Faults) -> Manifest:
 def _refuse_values(source: str, faults: Faults) -> None:
     """Tell everything in the text, comments too, that has the shape of a real value."""
     index: LineIndex | None = None
-    for offset, what in find_values(source):
+    for offset, what in islice(find_values(source), MAX_FAULTS):
         index = index or LineIndex.scan(source)
         line = source.count("\n", 0, offset) + 1
         start = source.rfind("\n", 0, offset) + 1
@@ -121,8 +122,9 @@ def _secrets(
             continue
         secrets[secret.name] = secret
         _check_environments(secret, table, environments, faults)
-        for variable in secret.variables:
-            _check_variable(secret, variable, faults)
+        for variable, key in secret.variables.items():
+            own = ("variable",) if "variable" in table else ("fields", key)
+            _check_variable(("secrets", name, *own), variable, faults)
     return secrets
 
 
@@ -146,8 +148,7 @@ def _check_environments(
             faults.add(here, f"`only` keeps it out of `{key}`", f"add `{key}` to `only`")
 
 
-def _check_variable(secret: Secret, variable: VariableName, faults: Faults) -> None:
-    path: Path = ("secrets", secret.name)
+def _check_variable(path: Path, variable: VariableName, faults: Faults) -> None:
     if is_keyturn_variable(variable):
         message = f"`{variable}`: names that start with `KEYTURN_` are Keyturn's own"
         faults.add(path, message, "rename it")

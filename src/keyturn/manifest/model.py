@@ -22,6 +22,7 @@ from keyturn.core.ids import (
     VariableName,
 )
 from keyturn.errors import NotFound, Problem, UsageError
+from keyturn.manifest._nearest import nearest_name
 from keyturn.manifest.kinds import (
     GenerateSettings,
     KindSpec,
@@ -55,9 +56,6 @@ __all__ = [
 ]
 
 TargetValue = str | int | tuple[str, ...]
-
-# Beyond this many candidates a search for the nearest name costs more than it tells.
-_MAX_CANDIDATES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +299,7 @@ class Manifest:
         if found is None:
             raise NotFound(
                 f"no environment `{_shown(name)}` in the manifest",
-                hint=_nearest_hint(name, self.environments, "declared"),
+                hint=_nearest_hint(name, self.environments),
             )
         return found
 
@@ -324,7 +322,7 @@ class Manifest:
             )
         raise NotFound(
             f"no secret `{_shown(name)}` in the manifest",
-            hint=_nearest_hint(name, self.resolved[environment], "declared"),
+            hint=_nearest_hint(name, self.resolved[environment]),
         )
 
     def secrets_in(self, environment: EnvironmentName) -> tuple[Secret, ...]:
@@ -353,7 +351,7 @@ class Manifest:
         if found is None:
             raise NotFound(
                 f"no consumer `{_shown(name)}` in the manifest",
-                hint=_nearest_hint(name, self.consumers, "declared"),
+                hint=_nearest_hint(name, self.consumers),
             )
         return found
 
@@ -419,7 +417,7 @@ class Manifest:
         names = [*secrets, *(name for s in secrets.values() for name in s.variables)]
         raise NotFound(
             f"no secret or variable `{_shown(text)}` in `{environment}`",
-            hint=_nearest_hint(text, names, "declared"),
+            hint=_nearest_hint(text, names),
         )
 
     def order(self, environment: EnvironmentName) -> tuple[SecretName, ...]:
@@ -459,15 +457,12 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _nearest_hint(name: str, candidates: Iterable[str], participle: str) -> str:
-    # difflib is slow to import and needed for a mistake only.
-    import difflib
-
+def _nearest_hint(name: str, candidates: Iterable[str]) -> str:
     pool = [str(candidate) for candidate in candidates]
-    near = difflib.get_close_matches(name[:64], pool[:_MAX_CANDIDATES], n=1, cutoff=0.6)
-    if near:
-        return f"did you mean `{near[0]}`?"
+    near = nearest_name(name, pool)
+    if near is not None:
+        return f"did you mean `{near}`?"
     if not pool:
-        return f"none is {participle}; add one to the manifest"
+        return "none is declared; add one to the manifest"
     shown = _listed(pool[:8]) + (", ..." if len(pool) > 8 else "")  # noqa: PLR2004 - one line
-    return f"{participle} are {shown}"
+    return f"declared are {shown}"

@@ -112,7 +112,7 @@ _RULES = (
         name="{p}",
     ),
     _Rule(
-        rf"(?P<p>(?:.+_)?SSH_(?:.+_)?)(?:PRIVATE_)?KEY{_B64}",
+        rf"(?P<p>(?:.+_)?SSH_(?:.+_)??)(?:PRIVATE_)?KEY{_B64}",
         SecretKind.SSH_KEY,
         "private_key",
         (("public_key", ("{p}PUBLIC_KEY{s}",)),),
@@ -298,8 +298,9 @@ def _apply(
     if lacking and kind not in {SecretKind.REDIS_LOGIN, SecretKind.GUIDED, SecretKind.GENERATED}:
         review.append(f"no variable for its `{lacking[0]}` was found")
     generate = rule.generate
-    if kind is SecretKind.JWT_SIGNING_KEY and groups["s"] in {"_B64", "_BASE64"}:
-        generate = '{ format = "pem-base64", bits = 3072 }'
+    if kind is SecretKind.JWT_SIGNING_KEY:
+        form = "pem-base64" if groups["s"] in {"_B64", "_BASE64"} else "pem"
+        generate = f'{{ format = "{form}", bits = 3072 }}'
     ordered = _ordered(fields, rule)
     pool.add(name, kind, ordered, prefix=groups["p"], generate=generate, review=tuple(review))
 

@@ -31,6 +31,8 @@ def _schema(shape: Shape) -> Schema:  # noqa: PLR0911 - one return for each form
     match shape:
         case Text():
             return _text(shape)
+        case Number() if shape.choices:
+            return {"enum": list(shape.choices)}
         case Number():
             return {"type": "integer", "minimum": shape.low, "maximum": shape.high}
         case Flag():

@@ -40,13 +40,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number from *low* to *high*."""
+    """A whole number from *low* to *high*, or one of *choices* where there are any."""
 
     low: int
     high: int
+    choices: tuple[int, ...] = ()
 
     @property
     def what(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
         return f"a whole number from {self.low} to {self.high}"
 
 
@@ -211,7 +214,8 @@ def _check_text(  # noqa: PLR0911 - one return for each fault
 
 
 def _check_number(shape: Number, value: object, path: Path, faults: Faults) -> object:
-    if isinstance(value, int) and shape.low <= value <= shape.high:
+    allowed = shape.choices or range(shape.low, shape.high + 1)
+    if isinstance(value, int) and value in allowed:
         return value
     faults.add(path, f"is not {shape.what}", f"write {shape.what}")
     return _DROPPED

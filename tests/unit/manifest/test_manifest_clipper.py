@@ -1,0 +1,99 @@
+"""The worked example: its manifest is faultless, and a draft knows every secret of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from keyturn.manifest import SignalReload, Strategy, draft, load, parse_env
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "clipper"
+
+SECRETS = {
+    "db": ("postgres-login", {"DB_USER", "DB_PASSWORD"}),
+    "redis": ("redis-login", {"REDIS_PASSWORD"}),
+    "jwt": ("jwt-signing-key", {"JWT_PRIVATE_KEY_B64", "JWT_PUBLIC_KEY_B64"}),
+    "session": ("session-secret", {"SESSION_SECRET"}),
+    "mfa-encryption": ("encryption-key", {"MFA_ENCRYPTION_KEY"}),
+    "twitch": ("twitch-app", {"TWITCH_CLIENT_ID", "TWITCH_CLIENT_SECRET"}),
+    "stripe": ("stripe-key", {"STRIPE_SECRET_KEY"}),
+    "stripe-webhook": ("stripe-webhook-secret", {"STRIPE_WEBHOOK_SECRET"}),
+    "stripe-webhook-alt": ("stripe-webhook-secret", {"STRIPE_WEBHOOK_SECRET_ALT"}),
+    "openai": ("openai-key", {"OPENAI_API_KEY"}),
+    "sendgrid": ("sendgrid-key", {"SENDGRID_API_KEY"}),
+    "sentry": ("guided", {"SENTRY_DSN"}),
+    "opensearch": ("generated", {"OPENSEARCH_USERNAME", "OPENSEARCH_PASSWORD"}),
+}
+OPTIONAL = {"stripe-webhook-alt", "openai", "sendgrid", "sentry"}
+
+
+@pytest.fixture(scope="module")
+def example():
+    return parse_env((EXAMPLE / ".env.example").read_bytes(), file=".env.example")
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return load((EXAMPLE / "keyturn.toml").read_bytes(), file="keyturn.toml")
+
+
+def shape(manifest):
+    return {n: (s.kind.value, set(s.variables)) for n, s in manifest.secrets.items()}
+
+
+def test_the_manifest_is_faultless(manifest):
+    """Not even a warning."""
+    assert () == manifest.warnings
+    assert "team-core" == manifest.project.owner
+    assert "mailto:security@clipper.gg" == manifest.contacts.security
+
+
+def test_the_manifest_has_every_secret_and_setting_of_the_example(manifest, example):
+    """No variable of the service is forgotten, and none is made up."""
+    assert {**SECRETS, "db-admin": ("guided", set())} == shape(manifest)
+    assert OPTIONAL == {n for n, s in manifest.secrets.items() if not s.required}
+    variables = {v for _, names in SECRETS.values() for v in names}
+    settings = set(manifest.config_in("production"))
+    assert {e.name for e in example.live} <= variables | settings
+    assert settings <= {e.name for e in example.entries}
+
+
+def test_the_database_login_can_be_rotated(manifest):
+    """Two logins under one owner, an admin that the backend never sees, an hour's grace."""
+    db = manifest.secret_in("production", "db")
+
+    assert (Strategy.TWO_LOGINS, timedelta(hours=1)) == (db.strategy, db.grace)
+    assert {
+        "host": "localhost",
+        "port": 5432,
+        "database": "clipper",
+        "sslmode": "disable",
+        "admin": "db-admin",
+        "owner_role": "clipper",
+        "logins": ("clipper_a", "clipper_b"),
+    } == dict(db.target)
+    backend = manifest.consumer_in("production", "backend")
+    assert "db-admin" not in backend.secrets
+    assert SignalReload("HUP", "run/backend.pid") == backend.reload
+    assert "http://127.0.0.1:8080/health" == backend.health.url
+    assert timedelta(0) == manifest.secret_in("development", "db").grace
+
+
+def test_a_draft_recognises_every_secret(example):
+    """By kind, fields and need, without a finding: all that looks like a value is a placeholder."""
+    result = draft(example, project_name="clipper")
+    drafted = load(result.text.encode(), file="keyturn.toml")
+
+    assert SECRETS == shape(drafted)
+    assert OPTIONAL == {n for n, s in drafted.secrets.items() if not s.required}
+    assert () == result.findings
+    assert ["backend"] == list(drafted.consumers)
+    assert () == drafted.warnings
+
+
+def test_the_example_is_read_without_a_problem(example):
+    """About sixty variables."""
+    assert () == example.problems
+    assert 55 <= len(example.entries) <= 70
