@@ -3,15 +3,15 @@ The manifest: which secrets a project has, and everything else that `keyturn.tom
 
 Pure: text in, frozen objects or text out. Reading and writing the file is the caller's.
 `load` gives a checked `Manifest`, `set_key` and its kin edit the text, `parse_env` and
-`draft` make the first one from a `.env.example`, `json_schema` is for editors.
+`draft` make the first one from a `.env.example`, `json_schema` is for editors. What only
+some commands need loads on first use.
 """
 
 from __future__ import annotations
 
-from keyturn.manifest.draft import Draft, DraftedSecret, ReviewNote, draft, project_name_from
+import importlib
+
 from keyturn.manifest.durations import format_duration, parse_duration
-from keyturn.manifest.edit import TomlValue, add_secret, remove, set_key
-from keyturn.manifest.envfile import EnvEntry, EnvFile, parse_env
 from keyturn.manifest.kinds import (
     KINDS,
     VALUE,
@@ -25,7 +25,7 @@ from keyturn.manifest.kinds import (
     is_identifier,
     kind_spec,
 )
-from keyturn.manifest.load import load
+from keyturn.manifest.loading import load
 from keyturn.manifest.model import (
     CommandReload,
     ComposeReload,
@@ -47,8 +47,14 @@ from keyturn.manifest.model import (
     SystemdReload,
     TargetValue,
 )
-from keyturn.manifest.schema import json_schema
 from keyturn.manifest.strength import is_placeholder, looks_like_secret, says_secret
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from keyturn.manifest.drafting import Draft, DraftedSecret, ReviewNote, draft, project_name_from
+    from keyturn.manifest.edit import TomlValue, add_secret, remove, set_key
+    from keyturn.manifest.envfile import EnvEntry, EnvFile, parse_env
+    from keyturn.manifest.schema import json_schema
 
 __all__ = [
     "KINDS",
@@ -101,3 +107,17 @@ __all__ = [
     "says_secret",
     "set_key",
 ]
+
+_LATER = {
+    "drafting": ("Draft", "DraftedSecret", "ReviewNote", "draft", "project_name_from"),
+    "edit": ("TomlValue", "add_secret", "remove", "set_key"),
+    "envfile": ("EnvEntry", "EnvFile", "parse_env"),
+    "schema": ("json_schema",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(f"keyturn.manifest.{home}"), name)
+    raise AttributeError(f"module 'keyturn.manifest' has no attribute {name!r}")
