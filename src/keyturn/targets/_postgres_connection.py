@@ -41,11 +41,11 @@ LOGIN_REFUSED = "target.login-refused"
 # The server's words for "this name and password do not log in"; a login that fails
 # has no SQLSTATE in libpq, so the text is all there is.
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
-_SETTINGS = (
-    ("statement_timeout", "15s"),
-    ("lock_timeout", "5s"),
-    ("idle_in_transaction_session_timeout", "60s"),
-)
+_BOUND_EVERY_STATEMENT = """
+SELECT pg_catalog.set_config('statement_timeout', '15s', false),
+       pg_catalog.set_config('lock_timeout', '5s', false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '60s', false)
+"""
 # "KTRN": one Keyturn at a time changes roles, as two ALTER ROLE of one row fail.
 _ADVISORY_LOCK = 0x4B54524E
 _TCP_TIMEOUT_MILLISECONDS = 15_000
@@ -108,8 +108,7 @@ def log_in(target: PostgresTarget, user: str, password: SecretValue) -> Iterator
         raise _login_error(target, user, str(error)) from None
     try:
         with _translated(target):
-            for name, value in _SETTINGS:
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+            connection.execute(_BOUND_EVERY_STATEMENT)
             yield connection
     finally:
         connection.close()

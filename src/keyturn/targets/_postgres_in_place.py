@@ -18,7 +18,15 @@ from keyturn.targets._postgres_connection import (
     log_in,
     transaction,
 )
-from keyturn.targets._postgres_login import PASSWORD, USERNAME, probe, prove_refused, username_of
+from keyturn.targets._postgres_login import (
+    PASSWORD,
+    USERNAME,
+    probe,
+    prove_refused,
+    refuse_used_login,
+    username_of,
+    works,
+)
 
 __all__ = ["InPlace"]
 
@@ -60,8 +68,13 @@ class InPlace:
 
     def apply(self, current: Values | None, pending: Values) -> None:
         """Change the password, unless it is changed already."""
-        if not self._works(pending):
-            self._change("apply", username_of(pending), pending, (current,))
+        if works(self._target, pending):
+            return
+        if current is None:
+            with admin(self._target) as connection:
+                role = roles.find(connection, username_of(pending))
+            refuse_used_login(self._target, role, pending)
+        self._change("apply", username_of(pending), pending, (current,))
 
     def check(self, current: Values | None, pending: Values) -> Evidence:  # noqa: ARG002 - the port's
         """Log in with *pending*."""
@@ -70,7 +83,7 @@ class InPlace:
     def withdraw(self, current: Values | None, pending: Values) -> None:
         """Put the password of *current* back; at a birth let the login in no more."""
         if current is not None:
-            if not self._works(current):
+            if not works(self._target, current):
                 self._change("withdraw", username_of(current), current, (pending,))
             return
         login = username_of(pending)
@@ -119,15 +132,6 @@ class InPlace:
             )
         return name
 
-    def _works(self, values: Values) -> bool:
-        try:
-            with log_in(self._target, username_of(values), values[PASSWORD]):
-                return True
-        except Rejected as error:
-            if error.code != LOGIN_REFUSED:
-                raise
-            return False
-
     def _change(self, point: str, login: str, to: Values, known: Sequence[Values | None]) -> None:
         """
         Give *login* the password of *to*.
@@ -139,7 +143,7 @@ class InPlace:
         if denied is None:
             return
         for values in known:
-            if values is not None and self._works(values):
+            if values is not None and works(self._target, values):
                 with log_in(self._target, login, values[PASSWORD]) as connection:
                     self._set(connection, point, login, to[PASSWORD])
                 return

@@ -12,6 +12,7 @@ from keyturn.targets._postgres_connection import (
     PostgresTarget,
     log_in,
 )
+from keyturn.targets._postgres_roles import Role
 
 __all__ = [
     "PASSWORD",
@@ -20,7 +21,9 @@ __all__ = [
     "not_working",
     "probe",
     "prove_refused",
+    "refuse_used_login",
     "username_of",
+    "works",
 ]
 
 USERNAME = FieldName("username")
@@ -42,6 +45,37 @@ def probe(target: PostgresTarget, values: Values) -> Evidence:
     except Rejected as error:
         raise not_working(error) from error
     return Evidence("login accepted", f"`{login}` logged in, acting as `{acting}`")
+
+
+def works(target: PostgresTarget, values: Values) -> bool:
+    """
+    Tell whether *values* log in; a refusal is an answer here, and no fault.
+
+    Raises:
+        Unavailable: No answer.
+    """
+    try:
+        with log_in(target, username_of(values), values[PASSWORD]):
+            return True
+    except Rejected as error:
+        if error.code != LOGIN_REFUSED:
+            raise
+        return False
+
+
+def refuse_used_login(target: PostgresTarget, role: Role | None, pending: Values) -> None:
+    """
+    Return where the first login of a secret is free to be made.
+
+    Raises:
+        Rejected: It logs in with a password that Keyturn does not know.
+    """
+    if role is not None and role.login and not works(target, pending):
+        raise Rejected(
+            f"the login `{role.name}` exists, and somebody may be using it",
+            hint="give Keyturn its password first: keyturn set, or keyturn import",
+            code="target.role",
+        )
 
 
 def username_of(values: Values) -> str:

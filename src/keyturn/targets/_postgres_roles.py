@@ -35,8 +35,8 @@ __all__ = [
 # PostgreSQL cuts longer names without a word, and two names could become one.
 _NAME_LIMIT_BYTES = 63
 _GRANT_OPTIONS_SINCE = 160000
-_END_ROUNDS = 100
-_END_PAUSE_SECONDS = 0.05
+_END_ROUNDS = 500
+_END_PAUSE_SECONDS = 0.02
 # A login that was let in may not be listed yet: gone means not seen twice.
 _END_LOOKS = 2
 # Settings that say who acts, which are not copied from one login to the other.

@@ -24,6 +24,7 @@ from keyturn.targets._postgres_login import (
     not_working,
     probe,
     prove_refused,
+    refuse_used_login,
     username_of,
 )
 
@@ -99,6 +100,8 @@ class TwoLogins:
         ):
             pair = self._pair(connection, current)
             _require_login(pair.idle, pending)
+            if pair.current is None:
+                refuse_used_login(self._target, roles.find(connection, pair.idle), pending)
             limit = self._prepare(connection, pair)
             roles.enable(
                 connection,

@@ -328,6 +328,25 @@ def test_a_rollback_between_retire_and_its_retry_is_not_retired(rotating):
     assert b"first" in rotating.target.accepted
 
 
+def test_a_version_promoted_by_hand_during_the_way_back_is_not_withdrawn(rotating):
+    """It is in use now; a person decides."""
+    rotating.kind.failures["check"] = [VerificationFailed("refused")]
+    rotating.kind.failures["withdraw"] = [Rejected("no right")]
+    rotating.start()
+    rotating.store.promote(DB, 2, expected_current=1)
+    report = rotating.resume()
+    assert (State.STUCK, Step.WITHDRAW) == (report.rotation.state, report.rotation.step)
+    assert rotating.current_value() in rotating.target.accepted
+
+
+def test_now_holds_for_whoever_takes_the_rotation_up(rotating):
+    """The person said it once, to a run that was interrupted before the grace."""
+    rotating.kind.failures["check"] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        rotating.start(grace_seconds=3600, now=True)
+    assert State.DONE is rotating.resume().rotation.state
+
+
 def test_a_plan_for_another_version_is_refused(rotating):
     """Somebody changed the secret between the plan and the start."""
     plan = rotating.plan()
