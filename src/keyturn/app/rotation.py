@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keyturn._internal import durable
+from keyturn.app.delivery import refresh_bundle
 from keyturn.app.generation import Generated, GenerateOutcome, make_values
 from keyturn.app.rendering import ConsumerDelivery
 from keyturn.app.session import BUNDLE_KEY, Session, write_bundle_key
@@ -25,6 +26,7 @@ from keyturn.targets import InPlace, PostgresTarget, TwoLogins, probe
 __all__ = [
     "PlanLine",
     "give_birth",
+    "give_up",
     "open_rotations",
     "plan_rotation",
     "probe_login",
@@ -115,6 +117,21 @@ def resume(
         secret = replace(secret, strategy=Strategy(strategy))
     kind = kind_of(session, ref.environment, secret)
     return _runner(session, listener, say).resume(ref, kind, now=now)
+
+
+def give_up(session: Session, ref: SecretRef) -> Report:
+    """
+    End the open rotation of *ref* where it is; a person cleans up at the target.
+
+    Raises:
+        NotFound: None is open.
+        Conflict: A living process holds it.
+    """
+    session.access.authorise(Action.ROTATION_RESUME, str(ref), environment=ref.environment)
+    session.access.require_reason(ref.environment)
+    report = _runner(session, None, None).give_up(ref)
+    refresh_bundle(session, ref.environment)
+    return report
 
 
 def open_rotations(session: Session) -> list[Rotation]:

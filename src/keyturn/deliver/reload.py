@@ -171,7 +171,8 @@ def _process_owner(pid: int) -> int:
     except OSError:
         raise _not_running(pid) from None
     match = re.search(rb"^Uid:\t([0-9]+)\t", text, re.MULTILINE)
-    if match is None:
+    # A zombie takes signals and does nothing: its parent has not noticed its death yet.
+    if match is None or re.search(rb"^State:\tZ", text, re.MULTILINE):
         raise _not_running(pid)
     return int(match.group(1))
 

@@ -201,6 +201,39 @@ class Runner:
             self._record_step(taken, "begun")
         return self._run(_Run(taken, self._steps(kind), now))
 
+    def give_up(self, ref: SecretRef) -> Report:
+        """
+        End the open rotation of *ref* where it is, for a person to clean up after.
+
+        The store keeps what is current; a pending version is discarded. The target is
+        not asked: it may accept old and new.
+
+        Raises:
+            NotFound: None is open.
+            Conflict: A living process holds it.
+
+        Audit:
+            `rotation.run.resume`, then `rotation.run.finish` or `.rollback` as `failed`.
+        """
+        rotation = self._journal.live(ref)
+        if rotation is None:
+            raise NotFound(f"no rotation of `{ref.name}` is open", hint="see `keyturn status`")
+        failure = RotationFailed(
+            f"given up at `{rotation.step}`: the target may still accept the other credential",
+            code="rotation.given-up",
+        )
+        with self._database.transaction():
+            taken = self._journal.take_over(rotation, owner=self._owner, step=rotation.step)
+            self._record_run(taken, "resume", "begun")
+            state = self._store.state(ref)
+            if state.pending is not None and state.pending == taken.new_version:
+                self._store.discard_pending(ref, state.pending)
+            in_use = taken.new_version is not None and state.current == taken.new_version
+            end = End.DONE if in_use else End.ROLLED_BACK
+            self._record_run(taken, "finish" if in_use else "rollback", "failed")
+            ended = self._journal.finish(taken, end, failure=failure)
+        return Report(ended, failure=failure)
+
     def _run(self, run: _Run) -> Report:
         try:
             while run.rotation.state is State.LIVE:

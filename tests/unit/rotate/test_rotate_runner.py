@@ -451,3 +451,32 @@ def test_the_failpoints_of_the_saga_are_these(tmp_path, overlapping):
     assert len(expected) >= 20
     assert WAY_BACK < set(Step)
     rotating.close()
+
+
+def test_giving_up_before_the_promote_keeps_the_old_version(rotating):
+    """What was pending is discarded, and the secret can be rotated or set again."""
+    rotating.kind.failures["check"] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        rotating.start()
+    report = rotating.runner().give_up(DB)
+    state = rotating.store.state(DB)
+    assert (State.ROLLED_BACK, 1, None) == (report.rotation.state, state.current, state.pending)
+    assert "given up at `check`" in report.rotation.error
+    assert rotating.journal.live(DB) is None
+    assert ("rotation.run.rollback", None, "failed") == rotating.audit.entries()[-1]
+    assert State.DONE is rotating.start().rotation.state
+
+
+def test_giving_up_after_the_promote_keeps_the_new_version(rotating):
+    """Whoever gives up a retirement that cannot be done goes on with what is in use."""
+    rotating.kind.failures["retire"] = [Rejected("no right")]
+    assert State.STUCK is rotating.start().rotation.state
+    report = rotating.runner().give_up(DB)
+    assert (State.DONE, 2) == (report.rotation.state, rotating.store.state(DB).current)
+    assert rotating.journal.live(DB) is None
+
+
+def test_there_must_be_something_to_give_up(rotating):
+    """Nothing is open, so nothing is ended."""
+    with pytest.raises(NotFound, match="no rotation"):
+        rotating.runner().give_up(DB)

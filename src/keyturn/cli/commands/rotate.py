@@ -11,6 +11,7 @@ from keyturn.app.secrets import find_secret
 from keyturn.app.session import Session
 from keyturn.cli.exits import Exit, exit_of
 from keyturn.cli.options import (
+    confirm_change,
     environment_option,
     json_option,
     opened,
@@ -44,6 +45,7 @@ _OWN_KEYS = ("root-key", "data-key")
 @verb(examples=EXAMPLES)
 @click.argument("name", required=False, shell_complete=secret_completion)
 @click.option("--resume", "resuming", is_flag=True, help="Go on with what was interrupted.")
+@click.option("--give-up", is_flag=True, help="End an open rotation where it is.")
 @click.option("--now", is_flag=True, help="Without grace: the old credential ends at once.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; touch nothing.")
 @click.option("--passphrase", is_flag=True, help="root-key: take the new one from a passphrase.")
@@ -55,6 +57,7 @@ _OWN_KEYS = ("root-key", "data-key")
 def command(
     name: str | None,
     resuming: bool,
+    give_up: bool,
     now: bool,
     dry_run: bool,
     passphrase: bool,
@@ -72,6 +75,7 @@ def command(
     Whatever step it dies in, `--resume` goes on or goes back. Where a consumer
     does not come up healthy, the old version is put back by itself. With a grace
     the command ends when both credentials are valid; `--resume` finishes later.
+    `--give-up` ends a rotation that cannot go on, and leaves the target to you.
     """
     output = Output(as_json=as_json, quiet=quiet)
     if name is None and not resuming:
@@ -85,8 +89,9 @@ def command(
         if resuming:
             return _resume(session, output, where, name, now=now)
         ref = find_secret(session, where, name or "")
-        if session.manifest.environments[where].protected:
-            confirm(f"rotate `{ref}`?", yes=yes)
+        if give_up:
+            return _give_up(session, output, ref, yes=yes)
+        confirm_change(session, where, f"rotate `{ref}`?", yes=yes)
         with StepDisplay(output, str(ref)) as display:
             report = rotations.rotate(
                 session, ref, now=now, listener=display.progress, say=display.say
@@ -102,6 +107,20 @@ def _dry_run(session: Session, output: Output, ref: SecretRef, *, now: bool) -> 
     else:
         output.table(["step", "what happens"], [[line.step, line.text] for line in lines])
         output.say("nothing was touched")
+    return Exit.DONE
+
+
+def _give_up(session: Session, output: Output, ref: SecretRef, *, yes: bool) -> int:
+    confirm(f"end the rotation of `{ref}` where it is, unfinished?", yes=yes)
+    report = rotations.give_up(session, ref)
+    if output.as_json:
+        output.data([_document(report)])
+    current = session.store.state(ref).current
+    output.say(
+        f"{ref}: given up; version {current or 'none'} is in use, and the target may accept "
+        "the other credential too: look there",
+        important=True,
+    )
     return Exit.DONE
 
 
