@@ -11,15 +11,54 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from typing import NamedTuple
 
-from keyturn.audit.record import decode
+from keyturn.audit.record import Record, decode
 from keyturn.audit.segment import HINT, Walk, broken, damaged, walk
 from keyturn.errors import IntegrityError
 
-__all__ = ["WATCH", "Anchors", "lost", "verify_segment"]
+__all__ = ["WATCH", "Anchor", "Anchors", "lost", "read_anchor", "verify_segment"]
 
 # How the actions that anchor a segment begin in the bytes of a record.
 WATCH = b'"audit.segment.'
+
+
+class Anchor(NamedTuple):
+    """One anchor: record *seq* says that line *lines* of *segment* has the hash *head*."""
+
+    seq: int
+    segment: int
+    lines: int
+    head: bytes
+
+
+def read_anchor(record: Record, seq: int) -> Anchor | None:
+    """
+    Return the anchor that *record* holds, or None where it is about something else.
+
+    Raises:
+        IntegrityError: It says that it is an anchor and does not read like one.
+    """
+    if not record.action.startswith("audit.segment."):
+        return None
+    segment, lines = record.detail.get("segment"), record.detail.get("lines")
+    head = _hash_or_none(record.detail.get("head"))
+    if not isinstance(segment, int) or not isinstance(lines, int) or head is None or lines < 0:
+        raise IntegrityError(
+            f"audit record {seq} is no readable anchor of a segment",
+            hint=HINT,
+            code="audit.unreadable",
+            context={"seq": seq},
+        )
+    return Anchor(seq, segment, lines, head)
+
+
+def _hash_or_none(text: object) -> bytes | None:
+    try:
+        found = bytes.fromhex(str(text))
+    except ValueError:
+        return None
+    return found if len(found) == sha256().digest_size else None
 
 
 class Anchors:
@@ -42,20 +81,11 @@ class Anchors:
         Raises:
             IntegrityError: It says that it is an anchor and does not read like one.
         """
-        record = decode(raw)
-        # The actions that carry an anchor; another record only quoted the words.
-        if not record.action.startswith("audit.segment.") or "head" not in record.detail:
+        anchor = read_anchor(decode(raw), seq)
+        if anchor is None:
             return
-        segment, lines = record.detail.get("segment"), record.detail.get("lines")
-        head = _hash_or_none(record.detail.get("head"))
-        if not isinstance(segment, int) or not isinstance(lines, int) or head is None or lines < 0:
-            raise IntegrityError(
-                f"audit record {seq} is no readable anchor of a segment",
-                hint=HINT,
-                code="audit.unreadable",
-                context={"seq": seq},
-            )
-        self._found.setdefault(segment, bytearray()).extend(self._PACKED.pack(seq, lines, head))
+        packed = self._PACKED.pack(seq, anchor.lines, anchor.head)
+        self._found.setdefault(anchor.segment, bytearray()).extend(packed)
         self.count += 1
 
     @property
@@ -63,21 +93,13 @@ class Anchors:
         """The numbers of the segments that have anchors, in order."""
         return sorted(self._found)
 
-    def last_line(self, segment: int) -> int:
-        """Return the last line of *segment* that is anchored, or 0."""
-        return max((line for _, line, _ in self.of(segment)), default=0)
+    def last_line(self, segment: int) -> int | None:
+        """Return the last line of *segment* that is anchored, or None where none is."""
+        return max((line for _, line, _ in self.of(segment)), default=None)
 
     def of(self, segment: int) -> Iterator[tuple[int, int, bytes]]:
         """Yield record number, line and hash of each anchor of *segment*."""
         yield from self._PACKED.iter_unpack(self._found.get(segment, b""))
-
-
-def _hash_or_none(text: object) -> bytes | None:
-    try:
-        found = bytes.fromhex(str(text))
-    except ValueError:
-        return None
-    return found if len(found) == sha256().digest_size else None
 
 
 def verify_segment(

@@ -22,6 +22,7 @@ from typing import Protocol
 import msgspec
 
 from keyturn.audit.chain import Position
+from keyturn.audit.parsing import parsed
 from keyturn.core.clock import rfc3339
 from keyturn.errors import IntegrityError
 
@@ -108,8 +109,8 @@ def read_body(checkpoint: Checkpoint) -> Body:
         IntegrityError: It is not the body of a checkpoint that this Keyturn knows.
     """
     try:
-        body = msgspec.json.decode(checkpoint.body, type=Body)
-    except msgspec.MsgspecError as error:
+        body = parsed(checkpoint.body, Body)
+    except ValueError as error:
         raise _refused(checkpoint.seq, f"it cannot be read: {error}") from error
     if body.v != 1 or body.format != FORMAT:
         raise _refused(checkpoint.seq, "its format is not known; a newer Keyturn may know it")

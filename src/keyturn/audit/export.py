@@ -30,6 +30,7 @@ from keyturn.audit.anchors import WATCH, Anchors, verify_segment
 from keyturn.audit.chain import HASH_BYTES, Position, Row, genesis, verify_rows
 from keyturn.audit.checkpoint import Checkpoint, CheckpointVerifier
 from keyturn.audit.log import AuditLog
+from keyturn.audit.parsing import parsed
 from keyturn.audit.segment import damaged, walk
 from keyturn.audit.segments import load_segment, segment_files
 from keyturn.audit.verify import (
@@ -246,7 +247,7 @@ class _BundleReader:
                 head_at=self._head_at,
             )
             previous = seen.head
-            found = add_segment(found, seen.lines, seen.sealed, anchors.last_line(number))
+            found = add_segment(found, number, seen, anchors)
         check_numbers(numbers, anchors)
         return found
 
@@ -286,8 +287,8 @@ class _BundleReader:
                 "it ends too early" if len(line) <= _MAX_LINE_BYTES else "it is too long"
             )
         try:
-            self._next = msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self._next = parsed(line, dict[str, Any])
+        except ValueError:
             raise self._bad("it is not JSON") from None
 
     def _bytes(self, item: dict[str, Any], name: str, *, optional: bool = False) -> bytes | None:

@@ -8,8 +8,10 @@ cannot be written, the transaction fails, and with it the change.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from keyturn._internal.database import Database
+from keyturn.audit.anchors import Anchor, read_anchor
 from keyturn.audit.chain import Position, genesis, link, verify_rows
 from keyturn.audit.checkpoint import Checkpoint, Signer, checkpoint_due, make_checkpoint
 from keyturn.audit.events import Event, Outcome
@@ -141,10 +143,9 @@ class AuditLog:
                     context={"seq": last_signed.seq},
                 )
             start = Position(last_signed.seq, head)
-        since = self._database.stream(
-            "SELECT seq, record, hash FROM audit WHERE seq > ? ORDER BY seq", (start.seq,)
-        )
-        verify_rows(since, start=start)
+        sql = "SELECT seq, record, hash FROM audit WHERE seq > ? ORDER BY seq"
+        with closing(self._database.stream(sql, (start.seq,))) as since:
+            verify_rows(since, start=start)
         made = make_checkpoint(
             position,
             store_id=self._store_id,
@@ -231,7 +232,7 @@ class AuditLog:
                 raise _misled(key)
         return found
 
-    def last_anchor(self, segment: int) -> Record | None:
+    def last_anchor(self, segment: int) -> Anchor | None:
         """
         Return the newest anchor of a segment of the read log, or None.
 
@@ -244,9 +245,10 @@ class AuditLog:
         if row is None:
             return None
         record = self.at(row[0])
-        if record is None or record.detail.get("segment") != segment:
+        anchor = None if record is None else read_anchor(record, row[0])
+        if anchor is None or anchor.segment != segment:
             raise _misled(row[0])
-        return record
+        return anchor
 
     def last_segment(self) -> int:
         """Return the highest segment number that has an anchor, or 0."""

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from keyturn.audit.events import Event, Outcome
+from keyturn.audit.parsing import parsed
 from keyturn.core.clock import parse_time, rfc3339
 from keyturn.core.model import Principal
 from keyturn.errors import IntegrityError, InternalError
@@ -107,8 +108,8 @@ def decode(raw: bytes) -> Record:
         IntegrityError: It is not a record, or one of a newer format.
     """
     try:
-        record = msgspec.json.decode(raw, type=Record)
-    except msgspec.MsgspecError as error:
+        record = parsed(raw, Record)
+    except ValueError as error:
         raise IntegrityError(
             f"an audit record cannot be read: {error}",
             hint="run `keyturn audit verify` to find the first bad place",

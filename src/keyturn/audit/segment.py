@@ -43,6 +43,7 @@ from typing import Any
 import msgspec
 
 from keyturn.audit.events import Outcome
+from keyturn.audit.parsing import parsed
 from keyturn.audit.record import Actor, Record, facts, visible
 from keyturn.core.clock import rfc3339
 from keyturn.errors import IntegrityError, InternalError
@@ -103,7 +104,7 @@ class Walk:
         sealed: How many torn tails were sealed off.
         rest: What stands after the last good line and belongs to nothing; empty
             in a segment that is in order.
-        ended: The last good line has its newline.
+        ended: The last good line has its newline, or something stands after it.
     """
 
     header: Header
@@ -204,7 +205,7 @@ def walk(data: bytes, *, name: str) -> Walk:
     header, first = _read_header(lines, name)
     bodies, heads, sealed = [first[_HASH_DIGITS + 1 :]], [_digest_of(first)], 0
     rest: list[bytes] = []
-    for line in lines[1:]:
+    for line in (*lines[1:], *filter(None, (unended,))):
         body = _linked(line, heads)
         if body is not None and _joins(body, rest):
             sealed += bool(rest)
@@ -213,23 +214,16 @@ def walk(data: bytes, *, name: str) -> Walk:
             heads.append(_digest_of(line))
         else:
             rest.append(line)
-    ended = True
-    if unended and not rest:
-        body = _linked(unended, heads)
-        if body is not None and _joins(body, rest):
-            bodies.append(body)
-            heads.append(_digest_of(unended))
-            ended, unended = False, b""
-    tail = b"".join(line + b"\n" for line in rest) + unended
-    return Walk(header, bodies, heads, sealed, tail, ended)
+    tail = b"\n".join(rest) + (b"\n" if rest and not unended else b"")
+    return Walk(header, bodies, heads, sealed, tail, ended=bool(rest) or not unended)
 
 
 def _read_header(lines: list[bytes], name: str) -> tuple[Header, bytes]:
     first = lines[0] if lines else b""
     body = first[_HASH_DIGITS + 1 :]
     try:
-        header = msgspec.json.decode(body, type=Header)
-    except msgspec.MsgspecError as error:
+        header = parsed(body, Header)
+    except ValueError as error:
         raise broken(name, 0, "its first line is not a header", "header") from error
     if header.v != 1 or header.n != 0 or header.format != FORMAT:
         raise broken(name, 0, "its format is not known; a newer Keyturn may know it", "newer")
@@ -251,8 +245,8 @@ def _joins(body: bytes, rest: list[bytes]) -> bool:
     if _REPAIR_MARK not in body:
         return not rest
     try:
-        repair = msgspec.json.decode(body, type=_Repair)
-    except msgspec.MsgspecError:
+        repair = parsed(body, _Repair)
+    except ValueError:
         return False
     torn = b"\n".join(rest)
     return repair.torn_bytes == len(torn) and repair.torn_sha256 == sha256(torn).hexdigest()
@@ -265,10 +259,10 @@ def _digest_of(line: bytes) -> bytes:
 def _is_whole(line: bytes) -> bool:
     try:
         bytes.fromhex(line[:_HASH_DIGITS].decode("ascii"))
-        found = msgspec.json.decode(line[_HASH_DIGITS + 1 :])
-    except (ValueError, msgspec.MsgspecError):
+        parsed(line[_HASH_DIGITS + 1 :], dict[str, Any])
+    except ValueError:
         return False
-    return isinstance(found, dict)
+    return True
 
 
 def damaged(name: str, found: Walk) -> IntegrityError:
@@ -294,10 +288,9 @@ def damaged(name: str, found: Walk) -> IntegrityError:
 
 def _number(line: bytes) -> int | None:
     try:
-        found = msgspec.json.decode(line[_HASH_DIGITS + 1 :])
-    except msgspec.MsgspecError:
+        number = parsed(line[_HASH_DIGITS + 1 :], dict[str, Any]).get("n")
+    except ValueError:
         return None
-    number = found.get("n") if isinstance(found, dict) else None
     return number if isinstance(number, int) else None
 
 
@@ -319,9 +312,8 @@ def line_record(body: bytes, user_name: Callable[[int], str]) -> Record:
         IntegrityError: It cannot be read.
     """
     try:
-        found = msgspec.json.decode(body, type=dict[str, Any])
-        return _as_record(found, user_name)
-    except (msgspec.MsgspecError, KeyError, ValueError, TypeError, InternalError) as error:
+        return _as_record(parsed(body, dict[str, Any]), user_name)
+    except (KeyError, ValueError, TypeError, InternalError) as error:
         raise IntegrityError(
             "a line of the read log cannot be read",
             hint="run `keyturn audit verify` to find the first bad place",

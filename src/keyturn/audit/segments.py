@@ -107,6 +107,7 @@ class Segments:
     Args:
         folder: `.keyturn/audit`.
         actor: Who the records about segments name.
+        patience_seconds: How long to wait for a process that holds the current segment.
     """
 
     def __init__(
@@ -118,7 +119,9 @@ class Segments:
         clock: Clock,
         actor: Principal,
         source: Facts,
+        patience_seconds: float = _LOCK_SECONDS,
     ) -> None:
+        self._patience_seconds = patience_seconds
         self._folder = folder
         self._database = database
         self._log = log
@@ -200,7 +203,7 @@ class Segments:
         if path is not None:
             return form.walk(read_segment(path), name=path.name).head
         anchor = self._log.last_anchor(number)
-        return None if anchor is None else bytes.fromhex(str(anchor.detail["head"]))
+        return None if anchor is None else anchor.head
 
     def _start(self, number: int, previous: bytes | None) -> None:
         # The head before this transaction, which nothing can take back any more.
@@ -231,7 +234,7 @@ class Segments:
             `audit.segment.repair` with length and SHA-256 of the torn bytes, in the
             transaction, and the same in the segment itself.
         """
-        with self._changing(), _opened(self.current, LOCK_EX) as descriptor:
+        with self._changing(), self._held(LOCK_EX) as descriptor:
             found = form.walk(_content(descriptor, CURRENT), name=CURRENT)
             if found.ended and not found.rest:
                 return False
@@ -263,7 +266,9 @@ class Segments:
         with self._database.transaction():
             if not self._has_grown():
                 return None
-            number, lines, head = self._tail()
+            # An append that died before its sync may be in memory only, and an anchor
+            # must not outlive what it anchors.
+            number, lines, head = self._tail(sync=True)
             detail = form.anchor_detail(number, lines, head)
             return self._record(Action.SEGMENT_ANCHOR, number, detail)
 
@@ -272,12 +277,12 @@ class Segments:
         # and anchor what it appended, and neither makes the segment look cut.
         last = self._log.last_anchor(self._tail()[0])
         number, lines, head = self._tail()
-        if last is None or last.detail["segment"] != number or lines > int(last.detail["lines"]):
+        if last is None or last.segment != number or lines > last.lines:
             return True
-        if lines < int(last.detail["lines"]) or last.detail["head"] != head.hex():
+        if lines < last.lines or head != last.head:
             raise IntegrityError(
                 f"the read log `{CURRENT}` ends at line {lines}, which is not what "
-                f"record {last.seq} anchors (line {last.detail['lines']})",
+                f"record {last.seq} anchors (line {last.lines})",
                 hint="run `keyturn audit verify`; keep the file as evidence",
                 code="audit.cut",
                 context={"segment": number, "line": lines},
@@ -296,10 +301,12 @@ class Segments:
         Audit:
             `audit.segment.rotate` and `audit.segment.create`, in the transaction.
         """
-        with self._changing(), _opened(self.current, LOCK_EX) as descriptor:
+        with self._changing(), self._held(LOCK_EX) as descriptor:
             found = form.walk(_content(descriptor, CURRENT), name=CURRENT)
             if found.rest or not found.ended:
                 raise form.damaged(CURRENT, found)
+            with _translated(self.current):
+                os.fdatasync(descriptor)
             number = found.header.segment
             detail = form.anchor_detail(number, found.lines, found.head)
             self._record(Action.SEGMENT_ROTATE, number, detail)
@@ -322,21 +329,26 @@ class Segments:
             raise
         return False
 
-    def _tail(self) -> tuple[int, int, bytes]:
+    def _tail(self, *, sync: bool = False) -> tuple[int, int, bytes]:
         # Number of the segment, number and hash of its last line; a glance, not a check.
         with (
-            _opened(self.current, LOCK_SH) as descriptor,
+            self._held(LOCK_SH) as descriptor,
             _translated(self.current, unfit=_TORN),
         ):
             size = os.fstat(descriptor).st_size
             line = _fastaudit.last_line(descriptor, size)
             first = os.pread(descriptor, _fastaudit.MAX_LINE_BYTES, 0).partition(b"\n")[0]
             number, head = _fastaudit.number_of(line), _fastaudit.hash_of(line)
+            if sync:
+                os.fdatasync(descriptor)
         return form.walk(first + b"\n", name=CURRENT).header.segment, number, head
+
+    def _held(self, kind: int) -> contextlib.AbstractContextManager[int]:
+        return _opened(self.current, kind, seconds=self._patience_seconds)
 
     def _anchored_lines(self, number: int) -> int:
         last = self._log.last_anchor(number)
-        return -1 if last is None else int(last.detail["lines"])
+        return -1 if last is None else last.lines
 
     def _record(self, action: Action, number: int, detail: Facts) -> Record:
         event = Event(
@@ -360,21 +372,21 @@ class Segments:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, kind: int) -> Iterator[int]:
+def _opened(path: Path, kind: int, *, seconds: float = _LOCK_SECONDS) -> Iterator[int]:
     """Open the file that *path* names and hold its lock, for as long as the block runs."""
     with _translated(path):
-        descriptor = _locked(path, kind)
+        descriptor = _locked(path, kind, seconds)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _locked(path: Path, kind: int) -> int:
+def _locked(path: Path, kind: int, seconds: float) -> int:
     flags = os.O_RDWR | os.O_APPEND if kind == LOCK_EX else os.O_RDONLY
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        _fastaudit.lock(descriptor, kind, time.monotonic() + _LOCK_SECONDS)
+        _fastaudit.lock(descriptor, kind, time.monotonic() + seconds)
     except BaseException:
         os.close(descriptor)
         raise

@@ -15,6 +15,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,8 +83,10 @@ def _may_fork() -> bool:
 
 
 def _verify_span(database: Database, start: Position, last: int, found: Found) -> Position:
-    rows = database.stream(_SPAN, (start.seq, last), batch=_BATCH)
-    end = verify_rows(rows, start=start, watch=WATCH, found=found)
+    # Closed at once where it fails: a query left half read would go on showing the
+    # state of that moment to everybody who asks on this connection.
+    with closing(database.stream(_SPAN, (start.seq, last), batch=_BATCH)) as rows:
+        end = verify_rows(rows, start=start, watch=WATCH, found=found)
     if end.seq != last:
         raise broken("missing", end.seq + 1, f"record {end.seq + 1} is missing")
     return end

@@ -16,6 +16,7 @@ from keyturn.audit.anchors import Anchors, lost, verify_segment
 from keyturn.audit.chain import Position, broken
 from keyturn.audit.checkpoint import CheckpointVerifier
 from keyturn.audit.log import AuditLog
+from keyturn.audit.segment import Walk
 from keyturn.audit.segments import load_segment, segment_files
 from keyturn.audit.spans import verify_chain
 from keyturn.core.clock import SystemClock
@@ -173,17 +174,21 @@ def verify_segments(
             head_at=log.head_at,
         )
         previous = seen.head
-        found = add_segment(found, seen.lines, seen.sealed, anchors.last_line(number))
+        found = add_segment(found, number, seen, anchors)
     return found
 
 
-def add_segment(found: SegmentsReport, lines: int, sealed: int, anchored: int) -> SegmentsReport:
-    """Return *found* with one more segment counted in."""
+def add_segment(found: SegmentsReport, number: int, seen: Walk, anchors: Anchors) -> SegmentsReport:
+    """Return *found* with segment *number*, which was verified as *seen*, counted in."""
+    # An anchor vouches for all before it, earlier segments included: each header
+    # holds the last hash of the segment before.
+    anchored = anchors.last_line(number)
+    unanchored = found.unanchored + seen.lines if anchored is None else seen.lines - anchored
     return SegmentsReport(
         segments=found.segments + 1,
-        lines=found.lines + lines,
-        sealed=found.sealed + sealed,
-        unanchored=found.unanchored + lines - anchored,
+        lines=found.lines + seen.lines,
+        sealed=found.sealed + seen.sealed,
+        unanchored=unanchored,
     )
 
 
