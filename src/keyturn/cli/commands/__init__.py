@@ -39,5 +39,5 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb("doctor", "Look after", "Check the store, its keys and its files."),
     "demo": Verb("demo", "Look after", "Watch a database login rotate under load."),
     "completion": Verb("completion", "Look after", "Print the completion script of a shell."),
-    "help": Verb("help", "Look after", "Explain exit codes, environment or formats."),
+    "help": Verb("help", "Look after", "Explain exit codes, environment, formats or kinds."),
 }
