@@ -16,12 +16,12 @@ The sealed bundle (age format, one an environment) decrypts to:
     environment NAME
     created SECONDS
     not_after SECONDS
-    manifest MTIME_NS SIZE INODE          of keyturn.toml when it was compiled
+    manifest MTIME_NS CTIME_NS SIZE INODE  of keyturn.toml when it was compiled
     database DEVICE INODE                 of store.db
     generation MARK                       must equal the key folder's `generation.NAME`
     consumer NAME CONFIG SECRET...        CONFIG is `config` or `-`
     lacking SECRET VARIABLE               a required secret that has no value
-    unfit SECRET VARIABLE                 a value that no environment can carry
+    unfit SECRET VARIABLE                 what no environment may carry; SECRET is `-` for a setting
     config VARIABLE BYTES
     secret NAME VERSION FIELD VARIABLE BYTES      VARIABLE is `-` where there is none
 
@@ -46,11 +46,10 @@ STATE_FOLDER = ".keyturn"
 LOCATOR_MARK = "keyturn-locator-1"
 BUNDLE_MARK = b"keyturn-bundle 1"
 DEFAULT_ENVIRONMENT = "development"
-MAX_STRING_BYTES = 131_072  # Linux MAX_ARG_STRLEN: `NAME=VALUE` and its NUL (execve(2))
 CLOCK_SKEW_SECONDS = 300
 
-_NOT_FOUND = 127
-_NOT_EXECUTABLE = 126
+_E2BIG, _EBADF = 7, 9
+_UNREACHABLE, _NOT_EXECUTABLE, _NOT_FOUND = 7, 126, 127  # `keyturn.cli.exits`, env(1)
 _KIND_AND_OTHERS = 0o170077  # the file's kind, and every bit for group and others
 _PLAIN_FILE = 0o100000
 
@@ -146,16 +145,15 @@ def read_arguments(words: "list[str]", *, command: bool) -> "Arguments | None":
     return found
 
 
-def find_project(start: str) -> "str | None":
-    """Return the nearest folder at or above *start* that holds a manifest."""
-    folder = os.path.realpath(start or ".")
-    while True:
-        if os.access(f"{folder}/{MANIFEST}", os.F_OK):
-            return folder
+def find_project(given: str) -> "str | None":
+    """Return the folder *given* if it holds a manifest; without one, the nearest from here up."""
+    folder = os.path.realpath(given or ".")
+    while not os.access(f"{folder}/{MANIFEST}", os.F_OK):
         parent = os.path.dirname(folder)
-        if parent == folder:
+        if given or parent == folder:
             return None
         folder = parent
+    return folder
 
 
 def key_home() -> str:
@@ -173,7 +171,8 @@ def read_private(path: str, limit: int) -> bytes:
     Raises:
         OSError: It is absent, is not a plain file, or others can reach it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    # Not blocking: a pipe in the file's place would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid() or status.st_mode & _KIND_AND_OTHERS != _PLAIN_FILE:
@@ -190,7 +189,8 @@ def read_private(path: str, limit: int) -> bytes:
 def manifest_stamp(project: str) -> str:
     """Return what identifies the manifest's present content without reading it."""
     status = os.stat(f"{project}/{MANIFEST}")
-    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+    # The change time too: archives and `cp -p` give a new content an old modification time.
+    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino}"
 
 
 def database_stamp(project: str) -> str:
@@ -204,7 +204,7 @@ def open_bundle(project: str, environment: str) -> "Bundle":
     Return the bundle of *environment*, fresh.
 
     Raises:
-        OSError, ValueError, KeyError, IndexError: It cannot serve, for any reason.
+        Exception: It cannot serve, for any reason; the age library has kinds of its own.
     """
     import time
 
@@ -256,11 +256,9 @@ def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
         if row is None:
             raise KeyError(consumer)
         names, config = set(row[2:]), row[1] == b"config"
-        lacking = any(
-            rest[0] in names
-            for word in (b"lacking", b"unfit")
-            for rest in bundle.head.get(word, ())
-        )
+        wants = names | {b"-"} if config else names
+        rows = bundle.head.get(b"lacking", []) + bundle.head.get(b"unfit", [])
+        lacking = any(rest[0] in wants for rest in rows)
     if lacking:
         raise KeyError("lacking")
     return names, config
@@ -319,8 +317,11 @@ def child_environment(
 
 
 def _had_lc_ctype() -> bool:
-    with open("/proc/self/environ", "rb") as file:
-        return any(item.startswith(b"LC_CTYPE=") for item in file.read().split(b"\0"))
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return any(item.startswith(b"LC_CTYPE=") for item in file.read().split(b"\0"))
+    except OSError:  # no /proc: nobody can tell, and what is there stays
+        return True
 
 
 def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoReturn":
@@ -341,7 +342,7 @@ def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoR
     if b"/" in name:
         os.execve(name, command, environ)  # noqa: S606 - no shell, by design
     refused: "OSError | None" = None
-    for folder in environ.get(b"PATH", os.fsencode(os.defpath)).split(b":"):
+    for folder in environ.get(b"PATH", os.fsencode(os.defpath)).split(b":") if name else ():
         try:
             os.execve(folder + b"/" + name if folder else name, command, environ)  # noqa: S606
         except (FileNotFoundError, NotADirectoryError):
@@ -352,10 +353,8 @@ def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoR
 
 
 def _run(found: Arguments) -> "Callable[[], int] | None":
-    if not found.words:
-        return None
     project = find_project(found.project)
-    if project is None:
+    if project is None or not found.words:
         return None
     bundle = open_bundle(project, found.environment)
     names, config = select(bundle, found.consumer)
@@ -373,13 +372,23 @@ def _run(found: Arguments) -> "Callable[[], int] | None":
 
 def start(command: list[str], environ: dict[bytes, bytes]) -> int:
     """Become *command*; return the shell's code for one that cannot be started."""
-    restore_core_limit()
+    if _core_limit is not None:
+        from resource import RLIMIT_CORE, setrlimit
+
+        setrlimit(RLIMIT_CORE, _core_limit)
     try:
         replace_process(command, environ)
     except OSError as error:
         code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-        sys.stderr.write(f"error: cannot start `{command[0]}`: {os.strerror(error.errno or 0)}\n")
+        large = "its arguments and environment together are more than this system takes"
+        why = large if error.errno == _E2BIG else os.strerror(error.errno or 0)
+        _complain(f"cannot start `{command[0]}`: {why}")
         return code
+
+
+def _complain(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"error: {text}\n")
 
 
 _core_limit: "tuple[int, int] | None" = None
@@ -391,24 +400,17 @@ def forbid_core() -> None:
     from resource import RLIMIT_CORE, getrlimit, setrlimit
 
     limit = getrlimit(RLIMIT_CORE)
-    if limit[0] != 0:
+    # One byte, not none: a handler that reads dumps from a pipe is given them at 0 and
+    # at any limit but this one (core(5), fs/coredump.c).
+    wanted = 1 if limit[1] else 0
+    if limit[0] != wanted:
         _core_limit = limit
-        setrlimit(RLIMIT_CORE, (0, limit[1]))
-
-
-def restore_core_limit() -> None:
-    """Undo `forbid_core`, for the program that takes this process over."""
-    if _core_limit is not None:
-        from resource import RLIMIT_CORE, setrlimit
-
-        setrlimit(RLIMIT_CORE, _core_limit)
+        setrlimit(RLIMIT_CORE, (wanted, limit[1]))
 
 
 def _get(found: Arguments) -> "Callable[[], int] | None":
-    if len(found.words) != 1 or found.consumer:
-        return None
     project = find_project(found.project)
-    if project is None:
+    if project is None or len(found.words) != 1 or found.consumer:
         return None
     bundle = open_bundle(project, found.environment)
     wanted = found.words[0].encode()
@@ -431,10 +433,21 @@ def _get(found: Arguments) -> "Callable[[], int] | None":
 
 
 def write_value(value: bytes) -> int:
-    """Write exactly *value* to standard output, and a newline only on a terminal; return 0."""
+    """
+    Write exactly *value* to standard output, and a newline only on a terminal; return 0.
+
+    Raises:
+        OSError: It cannot be written, or was closed when we were started.
+    """
+    if sys.stdout is None:  # its number may be another file's by now
+        raise OSError(_EBADF, "it is closed", "standard output")
     data = value + b"\n" if os.isatty(1) else value
-    while data:
-        data = data[os.write(1, data) :]
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError as error:
+        error.filename = "standard output"
+        raise
     return 0
 
 
@@ -460,8 +473,17 @@ def main(argv: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone: what is left of it has no reader.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        silence(1, 2)
         return 0
+    except OSError as error:
+        _complain(f"`{error.filename}`: {error.strerror}")
+        return _UNREACHABLE
+
+
+def silence(*descriptors: int) -> None:
+    """Let what is still to be written to *descriptors* go nowhere."""
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _prepare(argv: list[str]) -> "Callable[[], int] | None":

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyturn import fast
-from keyturn.app.session import Session
+from keyturn.app.session import Session, write_bundle_key
 from keyturn.audit.events import Action
 from keyturn.core.ids import ConsumerName, EnvironmentName, SecretName, VariableName
 from keyturn.core.model import VersionedValue
 from keyturn.core.value import SecretValue
 from keyturn.crypto.bundle import recipient, seal_bundle
-from keyturn.deliver.bundle import BundleContent, SecretEntry, encode, fits
-from keyturn.errors import DeliveryError, Missing
+from keyturn.deliver import check_variables
+from keyturn.deliver.bundle import BundleContent, SecretEntry, encode
+from keyturn.errors import InternalError, KeyturnError, Missing
 from keyturn.manifest import Manifest, Secret
 
 __all__ = ["Delivered", "compile_bundle", "prepare_run", "refresh_bundle", "resolve"]
@@ -101,14 +103,24 @@ def refresh_bundle(session: Session, environment: EnvironmentName) -> BundleCont
     Write the sealed bundle of *environment* as the store is now; return its content.
 
     Where the root key is a passphrase there is no key on disk that could open a
-    bundle without asking, so none is written.
+    bundle without asking, so none is written. Where one cannot be written, the
+    session's notes say so: an old one is stale, and `run` does without.
     """
+    if session.database.in_transaction:
+        # It would hold what may still be undone, and say that it is current.
+        raise InternalError("a bundle was to be written before the commit of what it holds")
     with session.database.transaction():
         content = compile_bundle(session, environment)
-        identity = session.bundle_identity
-        if identity is not None:
-            sealed = seal_bundle(encode(content), [recipient(identity)])
-            session.bundles.write(environment, sealed)
+        try:
+            if session.has_key_file:
+                write_bundle_key(session.keys)  # where it was lost
+            identity = session.bundle_identity
+            if identity is not None:
+                sealed = seal_bundle(encode(content), [recipient(identity)])
+                session.bundles.write(environment, sealed)
+        except (KeyturnError, OSError) as error:
+            why = error.message if isinstance(error, KeyturnError) else error.strerror
+            session.notes.append(f"the sealed bundle is not renewed, so `run` is slower: {why}")
     return content
 
 
@@ -127,7 +139,7 @@ def prepare_run(
     content = refresh_bundle(session, environment)
     names = _wanted(session.manifest, environment, consumer)
     refuse_missing([row for row in content.lacking if row[0] in names], environment, consumer or "")
-    _refuse_unfit(entry for entry in content.secrets if entry.name in names)
+    _refuse_unfit(session.manifest, content, consumer, names)
     bundle = fast.Bundle(encode(content).reveal())
     wanted, config = fast.select(bundle, consumer or "")
     environ, versions = fast.child_environment(bundle, wanted, config=config)
@@ -171,21 +183,19 @@ def refuse_missing(
     )
 
 
-def _refuse_unfit(entries: Iterable[SecretEntry]) -> None:
-    for entry in entries:
-        if entry.variable is None or fits(entry.variable, entry.value):
-            continue
-        most = fast.MAX_STRING_BYTES - len(entry.variable) - 2
-        if entry.value.size_bytes > most:
-            raise DeliveryError(
-                f"`{entry.variable}` is {entry.value.size_bytes} bytes, and as an environment "
-                f"variable it can hold at most {most}",
-                hint='deliver it as a file: `[consumers.NAME.render]` with `format = "files"`',
-            )
-        raise DeliveryError(
-            f"`{entry.variable}` holds a NUL byte, which an environment cannot carry",
-            hint="deliver it as a file, or store it as base64",
-        )
+def _refuse_unfit(
+    manifest: Manifest, content: BundleContent, consumer: str | None, names: set[SecretName]
+) -> None:
+    variables = {
+        entry.variable: entry.value
+        for entry in content.secrets
+        if entry.name in names and entry.variable is not None
+    }
+    if consumer is None or manifest.consumer_in(content.environment, consumer).config:
+        for name, text in content.config.items():
+            variables[name] = SecretValue.from_text(text)
+    # How much there is room for in all depends on the caller: the kernel tells at the start.
+    check_variables(variables, total_limit_bytes=sys.maxsize)
 
 
 def resolve(session: Session, environment: EnvironmentName, consumer: ConsumerName) -> Delivered:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from keyturn.app.auditing import verify
-from keyturn.app.session import Session
+from keyturn.app.session import BUNDLE_KEY, Session
 from keyturn.audit import Action, Outcome
 from keyturn.errors import KeyturnError, UsageError
 from keyturn.stores import read_anchor
@@ -82,7 +82,14 @@ def _is_within(path: Path, folder: Path) -> bool:
 def _keys(session: Session) -> Iterator[Examined]:
     key = session.embedded.keys.root_key
     yield Examined("keys", "ok", f"root key {key.id} from {key.origin} opens the store")
-    if session.bundle_identity is None:
+    if session.bundle_identity is None and session.has_key_file:
+        yield Examined(
+            "keys",
+            "warn",
+            f"the key of the sealed bundles, `{session.keys / BUNDLE_KEY}`, is missing",
+            "nothing to do: the next `keyturn run` makes another",
+        )
+    elif session.bundle_identity is None:
         yield Examined(
             "keys", "ok", "no key of sealed bundles on disk: `run` asks for the passphrase"
         )
@@ -160,9 +167,10 @@ def accept_rollback(session: Session) -> str:
     anchor = read_anchor(session.keys).anchor
     head = session.audit.log.head()
     lost = 0 if anchor is None else max(0, anchor.seq - head.seq)
-    session.access.record(
-        Action.ROLLBACK_ACCEPT, "store", Outcome.DONE, {"found": head.seq, "lost_records": lost}
-    )
-    for environment in session.manifest.environments:
-        session.bundles.invalidate(environment)
+    with session.database.transaction():
+        for environment in session.manifest.environments:
+            session.bundles.invalidate(environment)
+        session.access.record(
+            Action.ROLLBACK_ACCEPT, "store", Outcome.DONE, {"found": head.seq, "lost_records": lost}
+        )
     return f"accepted: the store goes on from record {head.seq}; {lost} later records are lost"

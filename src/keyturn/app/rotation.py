@@ -258,6 +258,7 @@ def _postgres_target(
         admin_password=admin[_PASSWORD],
         owner_role=str(asked["owner_role"]) if "owner_role" in asked else None,
         logins=(str(logins[0]), str(logins[1])) if isinstance(logins, tuple) else None,
+        ca_file=str(asked["sslrootcert"]) if "sslrootcert" in asked else None,
     )
 
 

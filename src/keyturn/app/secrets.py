@@ -10,7 +10,15 @@ from keyturn.app.delivery import refresh_bundle
 from keyturn.app.session import Session
 from keyturn.audit.events import Action
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token, VariableName, new_id
-from keyturn.core.model import Origin, SecretRef, Stage, Values, Version, VersionedValue
+from keyturn.core.model import (
+    Origin,
+    SecretRef,
+    SecretState,
+    Stage,
+    Values,
+    Version,
+    VersionedValue,
+)
 from keyturn.core.value import SecretValue
 from keyturn.errors import Conflict, NotFound
 from keyturn.manifest import EnvFile, Secret
@@ -64,10 +72,11 @@ def set_fields(session: Session, ref: SecretRef, values: Values) -> Version:
     """
     Make *values*, which a person gave, the current version of *ref*.
 
+    Fields change together, so what *values* leaves out keeps its current value.
+
     Raises:
         Conflict: A rotation of the secret is running, or another writer was first.
     """
-    refuse_during_rotation(session, ref)
     version = store_current(session, ref, values, origin=Origin.SET, action=Action.VERSION_SET)
     refresh_bundle(session, ref.environment)
     return version
@@ -79,12 +88,22 @@ def store_current(
     """
     Store a version and promote it, in one transaction with its record.
 
+    The caller refreshes the bundle, once the outermost transaction has ended.
+
+    Raises:
+        Conflict: A rotation of the secret is running.
+
     Audit:
         *action*, with the version's number and a keyed digest of each field.
     """
     token = Token(new_id(session.entropy))
     with session.access.change(action, str(ref), environment=ref.environment) as notes:
+        refuse_during_rotation(session, ref)
         state = session.store.state(ref)
+        fields = session.manifest.secret_in(ref.environment, ref.name).fields
+        # Read only where something is kept: a damaged version can then be replaced.
+        if state.current is not None and not set(fields) <= set(values):
+            values = {**session.store.read(ref, Stage.CURRENT).values, **values}
         version = session.store.put_pending(ref, values, origin=origin, token=token)
         session.store.promote(ref, version.number, expected_current=state.current)
         notes["version"] = version.number
@@ -105,19 +124,9 @@ def is_whole(session: Session, environment: EnvironmentName, text: str) -> bool:
 def set_field(
     session: Session, environment: EnvironmentName, text: str, value: SecretValue
 ) -> Version:
-    """
-    Store *value* for what *text* names (`db.password`, `DB_PASSWORD`, `session`).
-
-    The other fields of the secret keep their current values: fields change
-    together, so the new version holds them all.
-    """
+    """Store *value* for what *text* names: `db.password`, `DB_PASSWORD` or `session`."""
     name, field = session.manifest.find_field(text, environment)
-    ref = SecretRef(environment, name)
-    values: dict[FieldName, SecretValue] = {}
-    if session.store.state(ref).current is not None:
-        values.update(session.store.read(ref, Stage.CURRENT).values)
-    values[field] = value
-    return set_fields(session, ref, values)
+    return set_fields(session, SecretRef(environment, name), {field: value})
 
 
 def get_value(
@@ -208,25 +217,31 @@ def roll_back(
         Conflict: A rotation of the secret is running.
     """
     ref = find_secret(session, environment, text)
-    refuse_during_rotation(session, ref)
-    state = session.store.state(ref)
-    number = to if to is not None else state.previous
-    if number is None:
-        raise NotFound(
-            f"`{ref}` has no previous version",
-            hint=f"`keyturn history {ref.name} -e {environment}` lists the versions; "
-            "name one with `--to`",
-        )
-    if number == state.current:
-        raise Conflict(f"version {number} of `{ref}` is current already")
     with session.access.change(
         Action.VERSION_ROLL_BACK, str(ref), environment=environment
     ) as notes:
+        refuse_during_rotation(session, ref)
+        state = session.store.state(ref)
+        number = _earlier(state, to)
         session.store.promote(ref, number, expected_current=state.current)
         notes["version"] = number
         notes["from"] = state.current or 0
     refresh_bundle(session, environment)
     return ref, number
+
+
+def _earlier(state: SecretState, to: int | None) -> int:
+    ref = state.ref
+    number = to if to is not None else state.previous
+    if number is None:
+        raise NotFound(
+            f"`{ref}` has no previous version",
+            hint=f"`keyturn history {ref.name} -e {ref.environment}` lists the versions; "
+            "name one with `--to`",
+        )
+    if number == state.current:
+        raise Conflict(f"version {number} of `{ref}` is current already")
+    return number
 
 
 def import_values(session: Session, environment: EnvironmentName, file: EnvFile) -> Imported:
@@ -241,33 +256,40 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
         for entry in file.entries
         if not entry.commented_out and entry.value
     }
-    changes: dict[SecretName, dict[FieldName, SecretValue]] = {}
+    stored: dict[SecretName, int] = {}
     unchanged: list[SecretName] = []
     partial: list[SecretName] = []
     used: set[VariableName] = set()
-    for secret in session.manifest.secrets_in(environment):
-        given = {
-            field: entries[variable]
-            for field, variable in secret.fields.items()
-            if variable is not None and variable in entries
-        }
-        if not given:
-            continue
-        used |= {variable for variable in secret.fields.values() if variable in entries}
-        ref = SecretRef(environment, secret.name)
-        held: dict[FieldName, SecretValue] = {}
-        if session.store.state(ref).current is not None:
-            held.update(session.store.read(ref, Stage.CURRENT).values)
-        merged = {**held, **given}
-        if set(merged) < set(secret.fields):
-            partial.append(secret.name)
-        if merged == held:
-            unchanged.append(secret.name)
-        else:
-            changes[secret.name] = merged
+    declared = session.manifest.secrets_in(environment)
+    with session.access.change(
+        Action.ENVIRONMENT_IMPORT, str(environment), environment=environment
+    ) as notes:
+        current = session.store.read_many(environment, [secret.name for secret in declared])
+        for secret in declared:
+            given = {
+                field: entries[variable]
+                for field, variable in secret.fields.items()
+                if variable is not None and variable in entries
+            }
+            if not given:
+                continue
+            used |= {variable for variable in secret.variables if variable in entries}
+            held = current[secret.name].values if secret.name in current else {}
+            merged = {**held, **given}
+            if set(merged) < set(secret.fields):
+                partial.append(secret.name)
+            if merged == held:
+                unchanged.append(secret.name)
+                continue
+            ref = SecretRef(environment, secret.name)
+            stored[secret.name] = store_current(
+                session, ref, merged, origin=Origin.IMPORTED, action=Action.VERSION_IMPORT
+            ).number
+        notes["secrets"] = len(stored)
+    if stored:
+        refresh_bundle(session, environment)
     config = session.manifest.config_in(environment)
     rest = [name for name in entries if name not in used]
-    stored = _store_all(session, environment, changes)
     return Imported(
         stored=stored,
         unchanged=unchanged,
@@ -275,30 +297,6 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
         unknown=[name for name in rest if name not in config],
         partial=partial,
     )
-
-
-def _store_all(
-    session: Session,
-    environment: EnvironmentName,
-    changes: Mapping[SecretName, Values],
-) -> dict[SecretName, int]:
-    refs = [SecretRef(environment, name) for name in changes]
-    for ref in refs:
-        refuse_during_rotation(session, ref)
-    stored: dict[SecretName, int] = {}
-    if not changes:
-        return stored
-    with session.access.change(
-        Action.ENVIRONMENT_IMPORT, str(environment), environment=environment
-    ) as notes:
-        notes["secrets"] = len(refs)
-        for ref, values in zip(refs, changes.values(), strict=True):
-            version = store_current(
-                session, ref, values, origin=Origin.IMPORTED, action=Action.VERSION_IMPORT
-            )
-            stored[ref.name] = version.number
-    refresh_bundle(session, environment)
-    return stored
 
 
 def missing_secrets(session: Session, environment: EnvironmentName) -> list[Secret]:

@@ -29,6 +29,7 @@ from keyturn.stores import (
     AnchorState,
     EmbeddedStore,
     check_anchor,
+    describe,
     open_store,
     read_anchor,
     write_anchor,
@@ -64,10 +65,14 @@ class AnchoredLog:
 
     Args:
         keys: The store's key folder.
+        notes: Told where the anchor cannot be written.
     """
 
-    def __init__(self, log: AuditLog, *, database: Database, keys: Path, store_id: str) -> None:
+    def __init__(
+        self, log: AuditLog, *, database: Database, keys: Path, store_id: str, notes: list[str]
+    ) -> None:
         self.log = log
+        self._notes = notes
         self._database = database
         self._keys = keys
         self._store_id = store_id
@@ -79,12 +84,19 @@ class AnchoredLog:
             record = self.log.record(event)
             if not self._waiting:
                 self._waiting = True
-                self._database.after_commit(self.write_anchor)
+                self._database.after_commit(self._advance)
                 self._database.after_rollback(self._forget)
             return record
 
     def _forget(self) -> None:
         self._waiting = False
+
+    def _advance(self) -> None:
+        # The change is durable by now: to fail here would be to say that it is not.
+        try:
+            self.write_anchor()
+        except KeyturnError as error:
+            self._notes.append(error.message)
 
     def write_anchor(self) -> None:
         """Remember the present head outside the store."""
@@ -102,7 +114,7 @@ class Session:
         store: The embedded store behind the rule that keeps sealed bundles true.
         embedded: The same store, for what only it has: keys, sealed items, upkeep.
         manifest_stamp: Of the manifest's file when it was read.
-        notes: What the person should hear, found while opening.
+        notes: What the person should hear, found while opening and since.
     """
 
     paths: ProjectPaths
@@ -136,6 +148,11 @@ class Session:
     def public_key(self) -> bytes:
         """Of the signatures under the audit log's checkpoints."""
         return public_key(self.signing_key)
+
+    @property
+    def has_key_file(self) -> bool:
+        """Whether the root key lies in a file, so that nobody is asked for a passphrase."""
+        return describe(self.database).passphrase is None
 
     @property
     def bundle_identity(self) -> SecretValue | None:
@@ -262,8 +279,10 @@ def _assemble(  # noqa: PLR0917 - private, and called once
     signing_key = _item(embedded, SIGNING_KEY)
     log = AuditLog(database, clock=clock, store_id=store_id, signer=_Signer(signing_key))
     keys = paths.keys(store_id)
-    audit = AnchoredLog(log, database=database, keys=keys, store_id=store_id)
-    notes = [] if accept_rollback else _check_rollback(audit, keys, store_id)
+    notes: list[str] = []
+    audit = AnchoredLog(log, database=database, keys=keys, store_id=store_id, notes=notes)
+    if not accept_rollback:
+        notes += _check_rollback(audit, keys, store_id)
     principal, source = local_principal(), local_source()
     segments = Segments(
         paths.audit, database=database, log=log, clock=clock, actor=principal, source=source

@@ -150,13 +150,14 @@ def _make_store(  # noqa: PLR0917 - private, and called once
     clock: Clock,
     entropy: Entropy,
 ) -> None:
-    phrase = ask_passphrase() if ask_passphrase is not None else None
     durable.create_directory(paths.state)
     paths.check_state()
     for place in (paths.audit, paths.bundles):
         durable.create_directory(place)
     with Database.open(paths.database, create=True) as database:
         if database.row("SELECT 1 FROM meta") is None:
+            # Not before: a store that only needs finishing has its passphrase already.
+            phrase = ask_passphrase() if ask_passphrase is not None else None
             store_id = new_id(entropy)
             _make_keys_folder(paths, store_id)
             _create(database, paths, store_id, project, phrase, clock, entropy)

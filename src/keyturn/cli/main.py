@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 
 import click
@@ -10,9 +12,12 @@ import click
 from keyturn.cli.commands import VERBS
 from keyturn.cli.exits import Exit, exit_of
 from keyturn.cli.output import Output
-from keyturn.errors import KeyturnError, UsageError
+from keyturn.errors import AccessDenied, InternalError, KeyturnError, Unavailable, UsageError
+from keyturn.fast import forbid_core, silence
 
 __all__ = ["Verbs", "main", "root"]
+
+_COMPLETE = "_KEYTURN_COMPLETE"
 
 
 class Verbs(click.Group):
@@ -68,10 +73,12 @@ def root() -> None:
 
 def main(argv: list[str]) -> int:
     """Run the command line *argv* and return its exit code."""
+    forbid_core()
+    _mend_streams()
     verbose = "-v" in argv[1:] or "--verbose" in argv[1:]
     output = Output()
     try:
-        code = root.main(argv[1:], prog_name="keyturn", standalone_mode=False)
+        return _run(argv[1:])
     except KeyturnError as error:
         if verbose:
             _traceback()
@@ -79,7 +86,7 @@ def main(argv: list[str]) -> int:
         return exit_of(error)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, EOFError, KeyboardInterrupt):
         output.say("interrupted: `keyturn rotate --resume` goes on where a rotation stopped")
         return Exit.INTERRUPTED
     except click.ClickException as error:
@@ -89,19 +96,54 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last place where a fault can be told
         if verbose:
             _traceback()
-        # The text of a foreign exception may hold anything, so only its kind is shown.
-        output.error(
-            KeyturnError(
-                f"a fault in Keyturn: {type(error).__name__}",
-                hint="run again with `-v` and report what it prints, as CONTRIBUTING.md says",
-            )
-        )
-        return Exit.BUG
+        told = _refusal(error) if isinstance(error, OSError) else _fault(error)
+        if isinstance(error, OSError) and sys.stdout is not None:
+            silence(1)  # what click could not write would be tried again at the exit
+        output.error(told)
+        return exit_of(told)
+
+
+def _run(words: list[str]) -> int:
+    if _COMPLETE in os.environ:
+        root.main(words, prog_name="keyturn", complete_var=_COMPLETE)
+    # Not `root.main`: it would make an exit of its own out of a broken pipe.
+    with root.make_context("keyturn", words) as context:
+        code = root.invoke(context)
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _mend_streams() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # One that is not UTF-8 cannot carry every name, which is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:  # it was closed when we started: nobody listens
+        sys.stderr = io.StringIO()
+
+
+def _refusal(error: OSError) -> KeyturnError:
+    """Return what the system refused, in our words: a file's name and a reason, never a content."""
+    place = f"`{os.fsdecode(error.filename)}`" if isinstance(error.filename, str | bytes) else ""
+    message = f"{place or 'the system'}: {error.strerror or type(error).__name__}"
+    if isinstance(error, PermissionError):
+        return AccessDenied(message, hint="look who owns it and what its mode is")
+    return Unavailable(
+        message, hint="check the folder's permissions and free space", code="system.refused"
+    )
+
+
+def _fault(error: Exception) -> KeyturnError:
+    # The text of a foreign exception may hold anything, so only its kind is shown.
+    return InternalError(
+        f"a fault in Keyturn: {type(error).__name__}",
+        hint="run again with `-v` and report what it prints, as CONTRIBUTING.md says",
+    )
 
 
 def _usage(output: Output, error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        sys.stderr.write(f"{error.format_message()}\n")
+        return Exit.USAGE
     path = context.command_path if context is not None else "keyturn"
     output.error(UsageError(_first_lower(error.format_message()), hint=f"`{path} --help`"))
     return Exit.USAGE

@@ -12,11 +12,13 @@ import click
 from keyturn.app.config import Settings
 from keyturn.app.session import Session, open_session
 from keyturn.cli.output import Output
-from keyturn.cli.prompt import ask_value
+from keyturn.cli.prompt import ask_value, confirm
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.value import SecretValue
 
 __all__ = [
+    "confirm_change",
+    "consumer_option",
     "environment_option",
     "json_option",
     "names_argument",
@@ -108,12 +110,18 @@ def opened(
         ask_passphrase=_ask_passphrase,
         accept_rollback=accept_rollback,
     )
+    output = output or Output()
     with contextlib.closing(session):
         for problem in session.manifest.warnings:
-            (output or Output()).warn(str(problem))
+            output.warn(str(problem))
+        told = len(session.notes)
         for note in session.notes:
-            (output or Output()).warn(note)
-        yield session
+            output.warn(note)
+        try:
+            yield session
+        finally:
+            for note in dict.fromkeys(session.notes[told:]):
+                output.warn(note)
 
 
 def pick_environment(session: Session, given: str | None) -> EnvironmentName:
@@ -121,8 +129,28 @@ def pick_environment(session: Session, given: str | None) -> EnvironmentName:
     return session.manifest.environment(given or Settings.read().environment).name
 
 
+def confirm_change(
+    session: Session, environment: EnvironmentName, question: str, *, yes: bool
+) -> None:
+    """
+    Ask *question* where *environment* is protected; call it before asking for anything else.
+
+    Raises:
+        AccessDenied: No reason was given, or the answer was no.
+        UsageError: There is no terminal to ask on, and no `--yes`.
+    """
+    session.access.require_reason(environment)
+    if session.manifest.environments[environment].protected:
+        confirm(question, yes=yes)
+
+
 def _ask_passphrase() -> SecretValue:
-    return ask_value("Passphrase of the store", twice=False)
+    return ask_value(
+        "the passphrase of the store",
+        twice=False,
+        instead="run it in a terminal once and `keyturn rotate root-key` there: "
+        "with a key file nothing is asked",
+    )
 
 
 def _manifest_for_completion(context: click.Context) -> Any:
@@ -134,12 +162,27 @@ def _manifest_for_completion(context: click.Context) -> Any:
     return load(paths.manifest.read_bytes(), file=str(paths.manifest))
 
 
+def consumer_option(text: str) -> Decorator:
+    """Add `--consumer`, explained by *text*."""
+    return click.option("--consumer", shell_complete=consumer_completion, help=text)
+
+
 def environment_completion(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     del parameter
     with contextlib.suppress(Exception):  # a completion that fails stays silent
         names = _manifest_for_completion(context).environments
+        return [name for name in names if name.startswith(incomplete)]
+    return []
+
+
+def consumer_completion(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    del parameter
+    with contextlib.suppress(Exception):  # a completion that fails stays silent
+        names = _manifest_for_completion(context).consumers
         return [name for name in names if name.startswith(incomplete)]
     return []
 

@@ -8,14 +8,16 @@ hints) goes to standard error. Tables lose their frame and colour in a pipe.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from keyturn.core.value import SecretValue
 from keyturn.errors import KeyturnError
+from keyturn.fast import silence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +46,13 @@ class Output:
 
     def data(self, document: Any) -> None:
         """Write *document* as JSON to standard output."""
-        json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=_encode)
-        sys.stdout.write("\n")
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=_encode)
+        try:
+            text.encode(_results().encoding)
+        except UnicodeEncodeError:
+            # Another encoding than UTF-8, or a file's name that is in none.
+            text = json.dumps(document, indent=2, default=_encode)
+        _write(text + "\n")
 
     def table(
         self,
@@ -67,9 +74,8 @@ class Output:
         if not found:
             self.say(empty)
             return
-        if not sys.stdout.isatty():
-            for row in found:
-                sys.stdout.write("\t".join(row) + "\n")
+        if not _results().isatty():
+            _write("".join("\t".join(row) + "\n" for row in found))
             return
         from rich import box
         from rich.console import Console
@@ -85,11 +91,11 @@ class Output:
 
     def line(self, text: str) -> None:
         """Write one line of result to standard output."""
-        sys.stdout.write(plain_text(text) + "\n")
+        _write(plain_text(text) + "\n")
 
     def text(self, text: str) -> None:
         """Write our own *text*, which holds nothing from outside, to standard output."""
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        _write(text if text.endswith("\n") else text + "\n")
 
     def say(self, text: str, *, important: bool = False) -> None:
         """Write one line of talk to standard error."""
@@ -105,6 +111,25 @@ class Output:
         sys.stderr.write(f"error: {plain_text(error.message, lines=True)}\n")
         if error.hint:
             sys.stderr.write(f"\nhint: {plain_text(error.hint, lines=True)}\n")
+
+
+def _results() -> TextIO:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+    return sys.stdout
+
+
+def _write(text: str) -> None:
+    stream = _results()
+    try:
+        stream.write(text)
+        # Now and not at the exit, where it could not be told that it failed.
+        stream.flush()
+    except OSError as error:
+        silence(1)
+        # Whoever read it has seen enough; what was found out is still the exit code.
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 # Status words that are easier to find in colour; the word itself says it without.

@@ -22,12 +22,16 @@ def has_terminal() -> bool:
         return False
 
 
-def ask_value(label: str, *, twice: bool = True) -> SecretValue:
+_INSTEAD = "give the value on standard input with `-`, or in a file with `--from-file`"
+
+
+def ask_value(label: str, *, twice: bool = True, instead: str = _INSTEAD) -> SecretValue:
     """
     Ask for a value without echo.
 
     Args:
         twice: Ask again and compare, as for a value that cannot be read back.
+        instead: What to do where there is no terminal.
 
     Raises:
         UsageError: There is no terminal, the answer is empty, or the two differ.
@@ -35,10 +39,7 @@ def ask_value(label: str, *, twice: bool = True) -> SecretValue:
     import getpass
 
     if not has_terminal():
-        raise UsageError(
-            f"there is no terminal to ask for {label} on",
-            hint="give the value on standard input with `-`, or in a file with `--from-file`",
-        )
+        raise UsageError(f"there is no terminal to ask for {label} on", hint=instead)
     first = SecretValue.from_text(getpass.getpass(f"{label}: "))
     if not first:
         raise UsageError("the value is empty", hint="type it, or paste it, and press Enter")
@@ -56,10 +57,12 @@ def read_value(source: str, *, keep_newline: bool) -> SecretValue:
             the line that a shell or editor put there.
 
     Raises:
-        UsageError: It cannot be read, or is over 10 MiB.
+        UsageError: It cannot be read, is empty, or is over 10 MiB.
     """
     try:
         if source == "-":
+            if sys.stdin is None:
+                raise UsageError("standard input is closed", hint="pipe the value into it")
             data = sys.stdin.buffer.read(_MAX_BYTES + 1)
         else:
             with Path(source).open("rb") as file:
@@ -68,8 +71,11 @@ def read_value(source: str, *, keep_newline: bool) -> SecretValue:
         raise UsageError(f"`{source}` cannot be read: {error.strerror}") from error
     if len(data) > _MAX_BYTES:
         raise UsageError(f"the value is over {_MAX_BYTES} bytes", hint="a secret is not a file")
-    if not keep_newline:
-        data = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not keep_newline and data.endswith(b"\n"):
+        data = data[:-1].removesuffix(b"\r")
+    if not data:
+        # As from a pipe whose first program failed.
+        raise UsageError("the value is empty", hint="nothing was stored")
     return SecretValue(data)
 
 

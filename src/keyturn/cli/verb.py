@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-__all__ = ["verb"]
+__all__ = ["VerbGroup", "verb", "verb_group"]
 
 
-class _Command(click.Command):
-    """A verb whose help begins with examples."""
+class _Examples(click.Command):
+    """Help that begins with examples."""
 
     examples: str = ""
 
@@ -20,6 +20,10 @@ class _Command(click.Command):
         if self.examples:
             with formatter.section("Examples"):
                 formatter.write("".join(f"  {line}\n" for line in self.examples.splitlines()))
+
+
+class VerbGroup(_Examples, click.Group):
+    """A verb that has verbs of its own."""
 
 
 def verb(*, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -32,7 +36,18 @@ def verb(*, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], cl
     """
 
     def wrap(function: Callable[..., Any]) -> click.Command:
-        made = click.command(cls=_Command, **settings)(function)
+        made = click.command(cls=_Examples, **settings)(function)
+        made.examples = examples.strip()
+        return made
+
+    return wrap
+
+
+def verb_group(*, examples: str) -> Callable[[Callable[..., Any]], VerbGroup]:
+    """Turn a function into a verb that has verbs of its own; *examples* as for `verb`."""
+
+    def wrap(function: Callable[..., Any]) -> VerbGroup:
+        made = click.group(cls=VerbGroup)(function)
         made.examples = examples.strip()
         return made
 

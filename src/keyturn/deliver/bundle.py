@@ -27,8 +27,13 @@ from keyturn.core.ids import (
     new_id,
 )
 from keyturn.core.value import SecretValue
+from keyturn.deliver.environment import check_variables
+from keyturn.errors import DeliveryError, Unavailable
 
 __all__ = ["BundleContent", "BundleFiles", "SecretEntry", "encode", "fits"]
+
+# In the place of a secret's name, where a plain setting is meant.
+_SETTING = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ def encode(content: BundleContent) -> SecretValue:
     body = []
     for variable, text in content.config.items():
         data = text.encode("utf-8")
+        if not fits(variable, SecretValue(data)):
+            head.append(f"unfit {_SETTING} {variable}")
         head.append(f"config {variable} {len(data)}")
         body.append(variable.encode("ascii") + b"=" + data + b"\n")
     for entry in content.secrets:
@@ -102,9 +109,12 @@ def encode(content: BundleContent) -> SecretValue:
 
 
 def fits(variable: VariableName, value: SecretValue) -> bool:
-    """Tell whether an environment can carry *value* as *variable*."""
-    string_bytes = len(variable) + 1 + value.size_bytes + 1
-    return string_bytes <= fast.MAX_STRING_BYTES and b"\0" not in value.reveal()
+    """Tell whether an environment may carry *value* as *variable*."""
+    try:
+        check_variables({variable: value})
+    except DeliveryError:
+        return False
+    return True
 
 
 class BundleFiles:
@@ -138,17 +148,21 @@ class BundleFiles:
 
         Call it inside the write transaction that changes a current value. If that
         is undone, nothing is lost: the next `run` builds the bundle anew.
+
+        Raises:
+            Unavailable: It cannot be written, so the change must not happen.
         """
         generation = new_id(self._entropy)
+        path = self._generation_path(environment)
         failpoints.hit("bundle.invalidate")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._generation_path(environment), flags, 0o600)
         try:
-            # In place and of fixed width: a torn write is another mark, hence stale too.
-            os.pwrite(descriptor, f"{generation}\n".encode("ascii"), 0)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+            _write_mark(path, f"{generation}\n".encode("ascii"))
+        except OSError as error:
+            raise Unavailable(
+                f"`{path}` cannot be written: {error.strerror}",
+                hint="check the folder's permissions and free space",
+                code="bundle.unavailable",
+            ) from error
         failpoints.hit("bundle.invalidated")
         return generation
 
@@ -173,3 +187,17 @@ class BundleFiles:
 
     def _generation_path(self, environment: EnvironmentName) -> Path:
         return self._keys / f"generation.{environment}"
+
+
+def _write_mark(path: Path, mark: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        # The fast path reads no file that others can reach, however it came to be so.
+        os.fchmod(descriptor, 0o600)
+        # In place and of fixed width: a torn write is another mark, hence stale too.
+        os.pwrite(descriptor, mark, 0)
+        os.ftruncate(descriptor, len(mark))
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)

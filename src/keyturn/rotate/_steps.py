@@ -173,11 +173,11 @@ def _seen(evidence: Evidence) -> Effect:
 
 
 def _moved(rotation: Rotation, current: int | None) -> Conflict:
-    name = rotation.ref.name
+    name, where = rotation.ref.name, rotation.ref.environment
     return Conflict(
         f"`{name}` was changed during its rotation: version {current} is current",
-        hint=f"see `keyturn history {name}`; put the version that shall be used back, then"
-        f" `keyturn rotate --resume {name}`",
+        hint=f"see `keyturn history {name} -e {where}`; put the version that shall be used back,"
+        f" then `keyturn rotate --resume {name} -e {where}`",
         code="rotation.moved",
         context={"rotation": rotation.id},
     )

@@ -298,11 +298,11 @@ class Journal:
 
 
 def _already_running(rotation: Rotation) -> Conflict:
-    name = rotation.ref.name
+    name, where = rotation.ref.name, rotation.ref.environment
     return Conflict(
         f"a rotation of `{name}` is already running: started {rfc3339(rotation.started_at)},"
         f" held by {_owner.describe(rotation.owner)}, at step `{rotation.step}`",
-        hint=f"wait for it, or if it was interrupted: keyturn rotate --resume {name}",
+        hint=f"wait for it, or if it was interrupted: `keyturn rotate --resume {name} -e {where}`",
         code="rotation.running",
         context={"rotation": rotation.id, "step": rotation.step.value},
     )

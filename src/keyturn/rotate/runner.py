@@ -80,7 +80,7 @@ class Report:
                 code="rotation.rolled-back",
             ) from self.failure
         if state is State.STUCK:
-            hint = f"then: keyturn rotate --resume {name}"
+            hint = f"then `keyturn rotate --resume {name} -e {self.rotation.ref.environment}`"
             if self.failure is not None and self.failure.hint:
                 hint = f"{self.failure.hint}; {hint}"
             raise RotationFailed(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -290,10 +291,11 @@ def _statement_error(target: PostgresTarget, error: psycopg.Error) -> KeyturnErr
     parts = (error.diag.message_primary, error.diag.message_detail)
     words = ": ".join(part for part in parts if part)[:_WORDS_LIMIT] or type(error).__name__
     if state == "42501":
+        named = re.search(r'role "([^"]+)"', words)
+        grant = f'; GRANT "{named[1]}" TO "{target.admin_user}" WITH ADMIN OPTION' if named else ""
         return Rejected(
             f"`{target.admin_user}` may not do this at `{target}`: {words}",
-            hint=f'as a superuser: ALTER ROLE "{target.admin_user}" CREATEROLE, and GRANT the role'
-            f' named to "{target.admin_user}" WITH ADMIN OPTION',
+            hint=f'as a superuser: ALTER ROLE "{target.admin_user}" CREATEROLE{grant}',
             code=DENIED,
         )
     # No SQLSTATE: the connection broke. 08, 53, 57: connection, resources, shutdown or

@@ -13,20 +13,19 @@ from keyturn.audit import Report
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import json_option, opened, project_option, talk_options
 from keyturn.cli.output import Output
+from keyturn.cli.verb import verb_group
 from keyturn.errors import UsageError
 
+EXAMPLES = """
+keyturn audit log --action 'secret.*' --since 7d
+keyturn audit verify
+keyturn audit export audit.jsonl && keyturn audit verify audit.jsonl
+"""
 
-@click.group()
+
+@verb_group(examples=EXAMPLES)
 def command() -> None:
-    r"""
-    Show, verify or export the audit log.
-
-    \b
-    Examples:
-      keyturn audit log --action 'secret.*' --since 7d
-      keyturn audit verify
-      keyturn audit export audit.jsonl && keyturn audit verify audit.jsonl
-    """
+    """Show, verify or export the audit log."""
 
 
 @command.command("log")

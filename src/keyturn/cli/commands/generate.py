@@ -10,6 +10,7 @@ from keyturn.app.generation import GenerateOutcome, generate
 from keyturn.app.rotation import give_birth
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
+    confirm_change,
     environment_option,
     json_option,
     names_argument,
@@ -17,6 +18,7 @@ from keyturn.cli.options import (
     pick_environment,
     reason_option,
     talk_options,
+    yes_option,
 )
 from keyturn.cli.output import Output
 from keyturn.cli.verb import verb
@@ -33,6 +35,7 @@ keyturn generate --missing -e production --reason 'first deployment'
 @click.option("--missing", is_flag=True, help="Everything that lacks a value (the default).")
 @environment_option
 @reason_option
+@yes_option
 @json_option
 @talk_options
 def command(
@@ -41,6 +44,7 @@ def command(
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
+    yes: bool,
     as_json: bool,
     quiet: int,
 ) -> int:
@@ -53,6 +57,7 @@ def command(
     output = Output(quiet=quiet)
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
         where = pick_environment(session, environment)
+        confirm_change(session, where, f"generate values in `{where}`?", yes=yes)
         results = [
             give_birth(session, where, result)
             if result.outcome is GenerateOutcome.TO_ROTATE

@@ -19,6 +19,8 @@ from keyturn.cli.options import (
 from keyturn.cli.output import Output
 from keyturn.cli.verb import verb
 from keyturn.core.model import Stage
+from keyturn.core.value import SecretValue
+from keyturn.errors import UsageError
 from keyturn.fast import write_value
 
 EXAMPLES = """
@@ -77,5 +79,14 @@ def command(
             "origin": found.version.origin,
         }
         if reveal:
-            document["value"] = found.values[field].reveal_text()
+            document["value"] = _text(found.values[field])
         output.data(document)
+
+
+def _text(value: SecretValue) -> str:
+    try:
+        return value.reveal_text()
+    except ValueError:
+        raise UsageError(
+            "the value is not text, which JSON is", hint="without `--json` its bytes are written"
+        ) from None

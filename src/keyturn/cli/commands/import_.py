@@ -10,12 +10,14 @@ from keyturn.app.secrets import import_values
 from keyturn.app.shred import shred
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
+    confirm_change,
     environment_option,
     json_option,
     opened,
     pick_environment,
     reason_option,
     talk_options,
+    yes_option,
 )
 from keyturn.cli.output import Output
 from keyturn.cli.prompt import confirm, has_terminal
@@ -41,6 +43,7 @@ _MAX_BYTES = 1024 * 1024
 )
 @environment_option
 @reason_option
+@yes_option
 @json_option
 @talk_options
 def command(
@@ -49,6 +52,7 @@ def command(
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
+    yes: bool,
     as_json: bool,
     quiet: int,
 ) -> int:
@@ -66,6 +70,7 @@ def command(
         raise UsageError(f"`{file}` holds no `NAME=value` line", hint="nothing was imported")
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
         where = pick_environment(session, environment)
+        confirm_change(session, where, f"import `{file}` into `{where}`?", yes=yes)
         done = import_values(session, where, parsed)
     if as_json:
         output.data(

@@ -95,4 +95,4 @@ def _tell(output: Output, started: Started) -> None:
         output.warn(f"git would still take in {item}")
     output.say(f"store made in {started.folder / '.keyturn'}")
     output.say(f"keys in {started.key_folder}: back them up apart from the store")
-    output.say("next: `keyturn generate`, `keyturn import .env`, then `keyturn run -- PROGRAM`")
+    output.say("next: `keyturn import .env` or `keyturn generate`, then `keyturn run -- PROGRAM`")

@@ -9,6 +9,7 @@ import click
 from keyturn.app.rendering import check_rendered, render
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
+    consumer_option,
     environment_option,
     json_option,
     opened,
@@ -26,7 +27,7 @@ keyturn render --check              # is each delivered copy current?
 
 
 @verb(examples=EXAMPLES)
-@click.option("--consumer", help="Only this consumer's file; default: every consumer's.")
+@consumer_option("Only this consumer's file; default: every consumer's.")
 @click.option("--check", is_flag=True, help="Write nothing; say whether each copy is current.")
 @environment_option
 @json_option

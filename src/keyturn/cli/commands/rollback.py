@@ -8,6 +8,7 @@ import click
 
 from keyturn.app.secrets import find_secret, roll_back
 from keyturn.cli.options import (
+    confirm_change,
     environment_option,
     names_argument,
     opened,
@@ -17,7 +18,6 @@ from keyturn.cli.options import (
     yes_option,
 )
 from keyturn.cli.output import Output
-from keyturn.cli.prompt import confirm
 from keyturn.cli.verb import verb
 
 EXAMPLES = """
@@ -52,8 +52,7 @@ def command(
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
         where = pick_environment(session, environment)
         ref = find_secret(session, where, name)
-        if session.manifest.environments[where].protected:
-            confirm(f"roll back `{ref}`?", yes=yes)
+        confirm_change(session, where, f"roll back `{ref}`?", yes=yes)
         ref, number = roll_back(session, where, name, to=to)
         if session.manifest.secret_in(where, ref.name).target:
             output.warn(

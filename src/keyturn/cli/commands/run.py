@@ -8,7 +8,13 @@ import click
 
 from keyturn import fast
 from keyturn.app.delivery import prepare_run
-from keyturn.cli.options import environment_option, opened, pick_environment, talk_options
+from keyturn.cli.options import (
+    consumer_option,
+    environment_option,
+    opened,
+    pick_environment,
+    talk_options,
+)
 from keyturn.cli.output import Output
 from keyturn.cli.verb import verb
 
@@ -20,7 +26,7 @@ keyturn run -e production --consumer backend -- gunicorn app:app
 
 @verb(examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--consumer", help="Give only what this consumer uses; default: everything.")
+@consumer_option("Give only what this consumer uses; default: everything.")
 @environment_option
 @talk_options
 def command(

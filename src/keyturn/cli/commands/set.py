@@ -8,12 +8,14 @@ import click
 
 from keyturn.app.secrets import find_secret, is_whole, set_field, set_fields
 from keyturn.cli.options import (
+    confirm_change,
     environment_option,
     names_argument,
     opened,
     pick_environment,
     reason_option,
     talk_options,
+    yes_option,
 )
 from keyturn.cli.output import Output
 from keyturn.cli.prompt import ask_value, read_value
@@ -37,6 +39,7 @@ keyturn set jwt.private_key --from-file key.pem
 @click.option("--keep-newline", is_flag=True, help="Keep one final newline of stdin or file.")
 @environment_option
 @reason_option
+@yes_option
 @talk_options
 def command(
     name: str,
@@ -46,6 +49,7 @@ def command(
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
+    yes: bool,
     quiet: int,
 ) -> None:
     """
@@ -59,10 +63,16 @@ def command(
         _refuse(name.partition("=")[0])
     if any(word != "-" for word in rest) or len(rest) > 1:
         _refuse(name)
+    if rest and from_file is not None:
+        raise UsageError("give `-` or `--from-file`, not both")
     output = Output(quiet=quiet)
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
         where = pick_environment(session, environment)
-        if not rest and from_file is None and is_whole(session, where, name):
+        whole = not rest and from_file is None and is_whole(session, where, name)
+        if not whole:
+            session.manifest.find_field(name, where)
+        confirm_change(session, where, f"set `{name}` in `{where}`?", yes=yes)
+        if whole:
             ref = find_secret(session, where, name)
             secret = session.manifest.secret_in(where, ref.name)
             values: dict[FieldName, SecretValue] = {
@@ -71,7 +81,6 @@ def command(
             }
             version = set_fields(session, ref, values)
         else:
-            session.manifest.find_field(name, where)
             source = "-" if rest else str(from_file) if from_file else None
             value = read_value(source, keep_newline=keep_newline) if source else ask_value(name)
             version = set_field(session, where, name, value)
