@@ -48,7 +48,7 @@ BUNDLE_MARK = b"keyturn-bundle 1"
 DEFAULT_ENVIRONMENT = "development"
 CLOCK_SKEW_SECONDS = 300
 
-_E2BIG, _EBADF = 7, 9
+_E2BIG, _ENOEXEC, _EBADF = 7, 8, 9
 _UNREACHABLE, _NOT_EXECUTABLE, _NOT_FOUND = 7, 126, 127  # `keyturn.cli.exits`, env(1)
 _KIND_AND_OTHERS = 0o170077  # the file's kind, and every bit for group and others
 _PLAIN_FILE = 0o100000
@@ -299,9 +299,9 @@ def child_environment(
     one that the caller has set, so that `PORT=9000 keyturn run` means what it says.
     """
     environ = dict(os.environb)
+    environ.pop(b"", None)  # an entry without a name, which nothing can be started with
     if environ.get(b"LC_CTYPE") == b"C.UTF-8" and not _had_lc_ctype():
-        # The interpreter put it there for itself (PEP 538); it is not the caller's.
-        del environ[b"LC_CTYPE"]
+        del environ[b"LC_CTYPE"]  # the interpreter put it there for itself (PEP 538)
     versions = {}
     for row, value in bundle.entries():
         if row[0] == b"config":
@@ -339,16 +339,17 @@ def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoR
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
     name = os.fsencode(command[0])
-    if b"/" in name:
-        os.execve(name, command, environ)  # noqa: S606 - no shell, by design
+    folders = environ.get(b"PATH", os.fsencode(os.defpath)).split(b":") if name else []
+    paths = [folder + b"/" + name if folder else name for folder in folders]
     refused: "OSError | None" = None
-    for folder in environ.get(b"PATH", os.fsencode(os.defpath)).split(b":") if name else ():
+    for path in [name] if b"/" in name else paths:
         try:
-            os.execve(folder + b"/" + name if folder else name, command, environ)  # noqa: S606
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+            os.execve(path, command, environ)  # noqa: S606 - no shell, by design
         except OSError as error:
-            refused = refused or error
+            if error.errno == _ENOEXEC:  # a script that names no interpreter is the shell's
+                os.execve(b"/bin/sh", [b"sh", path, *map(os.fsencode, command[1:])], environ)  # noqa: S606
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+            refused = refused or (None if absent and path != name else error)
     raise refused or FileNotFoundError(2, "No such file or directory")
 
 

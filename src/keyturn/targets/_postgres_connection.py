@@ -292,10 +292,11 @@ def _statement_error(target: PostgresTarget, error: psycopg.Error) -> KeyturnErr
     words = ": ".join(part for part in parts if part)[:_WORDS_LIMIT] or type(error).__name__
     if state == "42501":
         named = re.search(r'role "([^"]+)"', words)
-        grant = f'; GRANT "{named[1]}" TO "{target.admin_user}" WITH ADMIN OPTION' if named else ""
+        role = f'"{named[1]}"' if named else "the application's role"
         return Rejected(
             f"`{target.admin_user}` may not do this at `{target}`: {words}",
-            hint=f'as a superuser: ALTER ROLE "{target.admin_user}" CREATEROLE{grant}',
+            hint=f'as a superuser: ALTER ROLE "{target.admin_user}" CREATEROLE;'
+            f' GRANT {role} TO "{target.admin_user}" WITH ADMIN OPTION',
             code=DENIED,
         )
     # No SQLSTATE: the connection broke. 08, 53, 57: connection, resources, shutdown or
