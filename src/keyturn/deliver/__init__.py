@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         VERSIONS_VARIABLE,
         check_names,
         check_variables,
-        child_environment,
         versions_text,
     )
     from keyturn.deliver.files import (
@@ -58,7 +57,6 @@ __all__ = [
     "Written",
     "check_names",
     "check_variables",
-    "child_environment",
     "differences",
     "expected_files",
     "reload_consumer",

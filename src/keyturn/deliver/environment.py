@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from keyturn.core.ids import SecretName, VariableName
     from keyturn.core.value import SecretValue
@@ -21,7 +21,6 @@ __all__ = [
     "VERSIONS_VARIABLE",
     "check_names",
     "check_variables",
-    "child_environment",
     "versions_text",
 ]
 
@@ -128,12 +127,9 @@ DANGEROUS_PREFIXES = ("LD_", "DYLD_", "BASH_FUNC_", "GIT_CONFIG", "NPM_CONFIG_",
 _POINTER_BYTES = 8
 
 
-def check_names(names: Iterable[str], *, allowed: Collection[str] = ()) -> None:
+def check_names(names: Iterable[str]) -> None:
     """
     Let through the names that can be variables and change no program's own behaviour.
-
-    Args:
-        allowed: Dangerous names that the manifest allows by name.
 
     Raises:
         DeliveryError: One of them cannot, or would.
@@ -147,33 +143,29 @@ def check_names(names: Iterable[str], *, allowed: Collection[str] = ()) -> None:
                 f"{ascii(name)[:80]} cannot name a variable",
                 "use letters, digits and `_`, not starting with a digit",
             )
-        if name not in allowed and _is_dangerous(name):
+        if _is_dangerous(name):
             raise _refused(
                 f"the variable `{name}` would change how programs run",
-                "choose another variable name, or allow this one by name",
+                "choose another variable name",
             )
 
 
 def check_variables(
     variables: Mapping[VariableName, SecretValue],
     *,
-    allowed: Collection[str] = (),
-    inherited_bytes: int = 0,
     total_limit_bytes: int = MAX_TOTAL_BYTES,
 ) -> None:
     """
     Let through what the kernel can put into an environment.
 
     Args:
-        allowed: Dangerous names that the manifest allows by name.
-        inherited_bytes: What the child gets besides, as `entry_bytes` counts it.
         total_limit_bytes: All entries together; half of `ARG_MAX` is on the safe side.
 
     Raises:
         DeliveryError: A name or a value cannot be carried. Tells names and sizes only.
     """
-    check_names(variables, allowed=allowed)
-    total = inherited_bytes
+    check_names(variables)
+    total = 0
     for name, value in variables.items():
         size = len(name) + 1 + value.size_bytes
         if size > MAX_ENTRY_BYTES:
@@ -193,34 +185,6 @@ def check_variables(
             f"the environment would have {total} bytes; {total_limit_bytes} is the most",
             "give the consumer fewer secrets, or deliver the large ones as files",
         )
-
-
-def child_environment(
-    inherited: Mapping[bytes, bytes],
-    variables: Mapping[VariableName, SecretValue],
-    versions: Mapping[SecretName, int],
-    *,
-    allowed: Collection[str] = (),
-    total_limit_bytes: int = MAX_TOTAL_BYTES,
-) -> dict[bytes, bytes]:
-    """
-    Return the environment for `execve`: *inherited*, with *variables* over it.
-
-    Raises:
-        DeliveryError: As `check_variables`.
-    """
-    kept = {name: value for name, value in inherited.items() if b"\0" not in name + value}
-    size = sum(len(name) + len(value) + 2 + _POINTER_BYTES for name, value in kept.items())
-    check_variables(
-        variables,
-        allowed=allowed,
-        inherited_bytes=size,
-        total_limit_bytes=total_limit_bytes,
-    )
-    for name, value in variables.items():
-        kept[name.encode("ascii")] = value.reveal()
-    kept[VERSIONS_VARIABLE.encode("ascii")] = versions_text(versions).encode("ascii")
-    return kept
 
 
 def versions_text(versions: Mapping[SecretName, int]) -> str:
