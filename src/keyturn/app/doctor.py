@@ -9,12 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from keyturn.app.auditing import verify
+from keyturn.app.config import Settings
+from keyturn.app.project import find_project
 from keyturn.app.session import BUNDLE_KEY, Session
 from keyturn.audit import Action, Outcome
+from keyturn.core.value import SecretValue
 from keyturn.errors import KeyturnError, UsageError
-from keyturn.stores import read_anchor
+from keyturn.stores import inspect_store, read_anchor
 
-__all__ = ["Examined", "accept_rollback", "examine"]
+__all__ = ["Examined", "accept_rollback", "examine", "examine_closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,33 @@ def examine(session: Session) -> Iterator[Examined]:
             yield from look(session)
         except KeyturnError as error:
             yield Examined(what, "fail", error.message, error.hint or "")
+
+
+def examine_closed(
+    settings: Settings,
+    *,
+    project_dir: Path | None,
+    ask_passphrase: Callable[[], SecretValue],
+    error: KeyturnError,
+) -> Iterator[Examined]:
+    """
+    Yield what can be said of a store that does not open; nothing is written, not even a record.
+
+    Args:
+        error: Why it does not open.
+    """
+    yield Examined("opening", "fail", error.message, error.hint or "")
+    paths = find_project(project_dir, settings.key_home)
+    try:
+        problems = inspect_store(paths.database, home=paths.keys, prompt=ask_passphrase)
+    except KeyturnError as other:
+        if other.message != error.message:
+            yield Examined("store", "fail", other.message, other.hint or "")
+        return
+    for problem in problems:
+        yield Examined("store", "fail", str(problem), "restore the store from a backup")
+    if not problems:
+        yield Examined("store", "ok", "every row opens and is where it was written")
 
 
 def _folders(session: Session) -> Iterator[Examined]:

@@ -17,6 +17,7 @@ from keyturn.core.ids import EnvironmentName
 from keyturn.core.value import SecretValue
 
 __all__ = [
+    "ask_passphrase",
     "confirm_change",
     "consumer_option",
     "environment_option",
@@ -107,7 +108,7 @@ def opened(
         settings,
         project_dir=project_dir,
         reason=reason,
-        ask_passphrase=_ask_passphrase,
+        ask_passphrase=ask_passphrase,
         accept_rollback=accept_rollback,
     )
     output = output or Output()
@@ -144,7 +145,7 @@ def confirm_change(
         confirm(question, yes=yes)
 
 
-def _ask_passphrase() -> SecretValue:
+def ask_passphrase() -> SecretValue:
     return ask_value(
         "the passphrase of the store",
         twice=False,

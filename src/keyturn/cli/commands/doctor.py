@@ -6,11 +6,20 @@ from pathlib import Path
 
 import click
 
-from keyturn.app.doctor import accept_rollback, examine
+from keyturn.app.config import Settings
+from keyturn.app.doctor import accept_rollback, examine, examine_closed
 from keyturn.cli.exits import Exit
-from keyturn.cli.options import json_option, opened, project_option, reason_option, talk_options
+from keyturn.cli.options import (
+    ask_passphrase,
+    json_option,
+    opened,
+    project_option,
+    reason_option,
+    talk_options,
+)
 from keyturn.cli.output import Output
 from keyturn.cli.verb import verb
+from keyturn.errors import Corrupt, IntegrityError
 
 EXAMPLES = """
 keyturn doctor
@@ -40,12 +49,22 @@ def command(
     It goes on after a fault, changes nothing, and says for each what to do.
     """
     output = Output(quiet=quiet)
-    with opened(
-        project_dir=project_dir, reason=reason, output=output, accept_rollback=accept
-    ) as session:
-        if accept:
-            output.say(accept_rollback(session), important=True)
-        found = list(examine(session))
+    try:
+        with opened(
+            project_dir=project_dir, reason=reason, output=output, accept_rollback=accept
+        ) as session:
+            if accept:
+                output.say(accept_rollback(session), important=True)
+            found = list(examine(session))
+    except (Corrupt, IntegrityError) as error:
+        found = list(
+            examine_closed(
+                Settings.read(),
+                project_dir=project_dir,
+                ask_passphrase=ask_passphrase,
+                error=error,
+            )
+        )
     if as_json:
         output.data(
             [
