@@ -47,9 +47,9 @@ LOCATOR_MARK = "keyturn-locator-1"
 BUNDLE_MARK = b"keyturn-bundle 1"
 DEFAULT_ENVIRONMENT = "development"
 CLOCK_SKEW_SECONDS = 300
-
 _E2BIG, _ENOEXEC, _EBADF = 7, 8, 9
 _UNREACHABLE, _NOT_EXECUTABLE, _NOT_FOUND = 7, 126, 127  # `keyturn.cli.exits`, env(1)
+_COERCED = (b"C.UTF-8", b"C.utf8", b"UTF-8")  # set by the interpreter for itself (PEP 538)
 _KIND_AND_OTHERS = 0o170077  # the file's kind, and every bit for group and others
 _PLAIN_FILE = 0o100000
 
@@ -246,10 +246,10 @@ def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
     Raises:
         KeyError: There is no such consumer, or a required secret has no usable value.
     """
+    refused = bundle.head.get(b"lacking", []) + bundle.head.get(b"unfit", [])
     if not consumer:
-        names = {rest[0] for rest in bundle.head.get(b"secret", ())}
-        config = True
-        lacking = bool(bundle.head.get(b"lacking") or bundle.head.get(b"unfit"))
+        names, config = {rest[0] for rest in bundle.head.get(b"secret", ())}, True
+        wants = {rest[0] for rest in refused}
     else:
         wanted = consumer.encode()
         row = next((rest for rest in bundle.head.get(b"consumer", ()) if rest[0] == wanted), None)
@@ -257,9 +257,7 @@ def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
             raise KeyError(consumer)
         names, config = set(row[2:]), row[1] == b"config"
         wants = names | {b"-"} if config else names
-        rows = bundle.head.get(b"lacking", []) + bundle.head.get(b"unfit", [])
-        lacking = any(rest[0] in wants for rest in rows)
-    if lacking:
+    if any(rest[0] in wants for rest in refused):
         raise KeyError("lacking")
     return names, config
 
@@ -286,7 +284,8 @@ def _quoted(text: str) -> str:
         return f'"{text}"'
     from _json import encode_basestring_ascii
 
-    return encode_basestring_ascii(text)
+    # Bytes that were not UTF-8 have no place in JSON: they are written out.
+    return encode_basestring_ascii(text.encode("utf-8", "backslashreplace").decode())
 
 
 def child_environment(
@@ -300,8 +299,8 @@ def child_environment(
     """
     environ = dict(os.environb)
     environ.pop(b"", None)  # an entry without a name, which nothing can be started with
-    if environ.get(b"LC_CTYPE") == b"C.UTF-8" and not _had_lc_ctype():
-        del environ[b"LC_CTYPE"]  # the interpreter put it there for itself (PEP 538)
+    if environ.get(b"LC_CTYPE") in _COERCED:
+        _restore_lc_ctype(environ)
     versions = {}
     for row, value in bundle.entries():
         if row[0] == b"config":
@@ -316,12 +315,14 @@ def child_environment(
     return environ, text.decode()
 
 
-def _had_lc_ctype() -> bool:
+def _restore_lc_ctype(environ: "dict[bytes, bytes]") -> None:
     try:
         with open("/proc/self/environ", "rb") as file:
-            return any(item.startswith(b"LC_CTYPE=") for item in file.read().split(b"\0"))
+            items = file.read().split(b"\0")
     except OSError:  # no /proc: nobody can tell, and what is there stays
-        return True
+        return
+    del environ[b"LC_CTYPE"]
+    environ.update((item[:8], item[9:]) for item in items if item.startswith(b"LC_CTYPE="))
 
 
 def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoReturn":
@@ -460,8 +461,7 @@ def main(argv: list[str]) -> int:
     Run the command line *argv* and return its exit code.
 
     Returns:
-        A code of `keyturn.cli.exits`; for `run`, the child's own, or 126 and 127
-        as a shell gives them for a program that cannot be started.
+        A code of `keyturn.cli.exits`; for `run` the child's own, or what `start` returns.
     """
     try:
         finish = _prepare(argv)

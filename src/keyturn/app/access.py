@@ -11,7 +11,7 @@ written, nothing happens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from keyturn._internal.database import Database
@@ -29,6 +29,10 @@ class Recorder(Protocol):
 
     def record(self, event: Event) -> Record:
         """Append *event*, in the transaction that is open or in its own."""
+        ...
+
+    def open_begun(self) -> Sequence[Record]:
+        """Return the records of what was begun and never settled."""
         ...
 
 
@@ -129,8 +133,18 @@ class Access:
         )
 
     def settle(self, begun: Record, outcome: Outcome) -> None:
-        """Record the *outcome* of what *begun* announced."""
-        self.record(Action(begun.action), begun.object, outcome, begun.detail, settles=begun.seq)
+        """
+        Record the *outcome* of what *begun* announced.
+
+        It is that of earlier attempts at the same, too, which ended without telling theirs.
+        """
+        with self._database.transaction():
+            for each in self._audit.open_begun():
+                same = (each.action, each.object) == (begun.action, begun.object)
+                if same and each.seq <= begun.seq:
+                    self.record(
+                        Action(each.action), each.object, outcome, each.detail, settles=each.seq
+                    )
 
     def read(
         self,

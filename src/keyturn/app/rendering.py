@@ -14,7 +14,7 @@ from keyturn.audit import Action, Outcome
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef
 from keyturn.deliver import Rendering, RenderTarget
-from keyturn.errors import Missing
+from keyturn.errors import KeyturnError, Missing
 from keyturn.manifest import (
     CommandReload,
     ComposeReload,
@@ -66,7 +66,11 @@ def _render_one(session: Session, environment: EnvironmentName, consumer: Consum
     detail = {"path": target.path, "versions": deliver.versions_text(delivered.versions)}
     session.access.authorise(Action.CONSUMER_RENDER, subject, environment=environment)
     begun = session.access.record(Action.CONSUMER_RENDER, subject, Outcome.BEGUN, detail)
-    written = deliver.write_rendered(session.paths.folder, target, rendering)
+    try:
+        written = deliver.write_rendered(session.paths.folder, target, rendering)
+    except KeyturnError:
+        session.access.settle(begun, Outcome.FAILED)
+        raise
     session.access.settle(begun, Outcome.DONE)
     return Rendered(str(consumer.name), written.path, "written", notes=written.notes)
 

@@ -88,6 +88,10 @@ class AnchoredLog:
                 self._database.after_rollback(self._forget)
             return record
 
+    def open_begun(self) -> list[Record]:
+        """Return the records of what was begun and never settled."""
+        return self.log.open_begun()
+
     def _forget(self) -> None:
         self._waiting = False
 

@@ -68,7 +68,9 @@ def read_value(source: str, *, keep_newline: bool) -> SecretValue:
             with Path(source).open("rb") as file:
                 data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"`{source}` cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"`{source}` cannot be read: {error.strerror}", hint="nothing was stored"
+        ) from error
     if len(data) > _MAX_BYTES:
         raise UsageError(f"the value is over {_MAX_BYTES} bytes", hint="a secret is not a file")
     if not keep_newline and data.endswith(b"\n"):

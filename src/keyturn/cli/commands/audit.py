@@ -84,11 +84,11 @@ def _moment(text: str | None, now: datetime, flag: str) -> datetime | None:
     if text is None:
         return None
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-    if text[-1:] in units and text[:-1].isdigit():
-        return now - timedelta(seconds=int(text[:-1]) * units[text[-1]])
     try:
+        if text[-1:] in units and text[:-1].isdecimal():
+            return now - timedelta(seconds=int(text[:-1]) * units[text[-1]])
         found = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"`{flag}` is neither a time nor an age", hint="write 2026-01-31T12:00:00Z, or 7d"
         ) from None

@@ -38,4 +38,5 @@ def command(form: str, size_bytes: int | None, length: int | None, quiet: int) -
         form, size_bytes=size_bytes, length=length, entropy=SystemEntropy()
     )
     write_value(value.reveal())
-    Output(quiet=quiet).say(f"{bits:.0f} bits of entropy")
+    # Cut, not rounded: never more than there are.
+    Output(quiet=quiet).say(f"{int(bits)} bits of entropy")

@@ -34,7 +34,7 @@ keyturn set jwt.private_key --from-file key.pem
 
 @verb(examples=EXAMPLES)
 @names_argument(required=True)
-@click.argument("rest", nargs=-1, type=click.UNPROCESSED)
+@click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-]")
 @click.option("--from-file", type=click.Path(path_type=Path), help="Read the value from a file.")
 @click.option("--keep-newline", is_flag=True, help="Keep one final newline of stdin or file.")
 @environment_option

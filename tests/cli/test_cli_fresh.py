@@ -1,0 +1,254 @@
+"""Whatever happened since the sealed bundle was written, `run` never serves an old value."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from keyturn import fast
+from keyturn.core.model import SecretRef, Stage
+from keyturn.testing import FakeClock
+from tests.cli import projects
+from tests.cli.projects import DEVELOPMENT, VALUES
+
+OLD = VALUES["session"]
+NEW = b"test-session-after-the-change-9Kq"
+SHOW = ("run", "--", "printenv", "SESSION_SECRET")
+
+
+def short_reads(project):
+    """Return how many values left by the short way: lines of the read log after its head."""
+    return len((project.state / "audit" / "reads.log").read_bytes().splitlines()) - 1
+
+
+def went_short(project, *words, **options):
+    """Run the command and return its result, and whether it went the short way."""
+    before = short_reads(project)
+    result = project(*words, **options)
+    return result, short_reads(project) > before
+
+
+@pytest.fixture
+def fresh(project):
+    """A project whose next `run` goes the short way."""
+    project.refresh()
+    return project
+
+
+def test_the_second_run_goes_the_short_way(project):
+    """The first `run` after a change writes the bundle that the next ones are served from."""
+    first, short = went_short(project, *SHOW)
+    assert (0, OLD + b"\n", False) == (first.code, first.out, short)
+    second, short = went_short(project, *SHOW)
+    assert (0, OLD + b"\n", True) == (second.code, second.out, short)
+    got, short = went_short(project, "get", "session")
+    assert (OLD, b"", True) == (got.out, got.err, short)
+
+
+def test_an_edited_manifest_is_seen_at_once(fresh):
+    """A plain setting that was changed reaches the very next program."""
+    text = fresh.manifest.read_text()
+    before = fresh.manifest.stat()
+    fresh.manifest.write_text(text.replace("8080", "8081"))
+    # Same size, and the time set back as unpacking an archive does.
+    os.utime(fresh.manifest, ns=(before.st_atime_ns, before.st_mtime_ns))
+    result, short = went_short(fresh, "run", "--", "printenv", "PORT")
+    assert (b"8081\n", False) == (result.out, short)
+
+
+def test_an_edited_manifest_that_is_wrong_stops_the_next_run(fresh):
+    """Nothing is served by a manifest that can no longer be read."""
+    fresh.manifest.write_text(fresh.manifest.read_text() + "[secrets.session]\n")
+    result = fresh(*SHOW)
+    assert (2, b"") == (result.code, result.out)
+
+
+def test_a_secret_added_to_the_manifest_is_asked_for(fresh):
+    """A new required secret stops the next `run`, which was served from a bundle before."""
+    with fresh.manifest.open("a") as file:
+        file.write('\n[secrets.extra]\nkind = "guided"\nvariable = "EXTRA"\n')
+    result = fresh(*SHOW)
+    assert (1, b"") == (result.code, result.out)
+    assert "  EXTRA (secret `extra`)" in result.text
+
+
+HARMLESS = {
+    "another file": lambda p: (
+        shutil.copy2(p.state / "store.db", p.state / "copy"),
+        (p.state / "copy").rename(p.state / "store.db"),
+    ),
+    "another generation": lambda p: (p.keys / "generation.development").write_bytes(b"f" * 32),
+    "no generation": lambda p: (p.keys / "generation.development").unlink(),
+    "an open generation": lambda p: (p.keys / "generation.development").chmod(0o644),
+    "no bundle": lambda p: p.bundle.unlink(),
+    "no bundles": lambda p: shutil.rmtree(p.bundle.parent),
+    "a cut bundle": lambda p: os.truncate(p.bundle, 100),
+    "an open bundle": lambda p: p.bundle.chmod(0o644),
+    "no bundle key": lambda p: (p.keys / "bundle.key").unlink(),
+}
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_the_long_way_serves_and_mends(what, fresh):
+    """Where only the bundle is unfit, the store serves the value, and the next `run` is quick again."""
+    HARMLESS[what](fresh)
+    result, short = went_short(fresh, *SHOW)
+    assert (0, OLD + b"\n", False) == (result.code, result.out, short)
+    result, short = went_short(fresh, *SHOW)
+    assert (0, OLD + b"\n", b"", True) == (result.code, result.out, result.err, short)
+
+
+@pytest.mark.parametrize("made_ago_seconds", [25 * 3600, -3600])
+def test_a_bundle_of_another_time_is_renewed(made_ago_seconds, project):
+    """An expired bundle, or one from the future because the clock was set back, is made anew."""
+    clock = FakeClock()
+    clock.step(time.time() - made_ago_seconds - clock.now().timestamp())
+    project.refresh(clock=clock)
+    result, short = went_short(project, *SHOW)
+    assert (0, OLD + b"\n", False) == (result.code, result.out, short)
+    assert went_short(project, *SHOW)[1]
+
+
+def test_a_bundle_key_that_others_can_read_is_complained_of(fresh):
+    """The value is served from the store; the person hears of it each time, and what to do."""
+    (fresh.keys / "bundle.key").chmod(0o644)
+    for _ in range(2):
+        result, short = went_short(fresh, *SHOW)
+        assert (0, OLD + b"\n", False) == (result.code, result.out, short)
+        assert "bundle.key` cannot be used: others can read it" in result.text
+    assert 1 == fresh("doctor").code
+
+
+def test_a_locator_that_others_can_read_is_refused(fresh):
+    """Whoever may write it could name another store."""
+    (fresh.state / "locator").chmod(0o644)
+    result = fresh(*SHOW)
+    assert (4, b"") == (result.code, result.out)
+    assert f"`chmod 600 {fresh.state / 'locator'}`" in result.text
+
+
+def test_a_state_folder_that_others_can_write_is_refused(fresh):
+    """Whoever may write it could put another bundle or store there."""
+    fresh.state.chmod(0o770)
+    result = fresh(*SHOW)
+    assert (4, b"") == (result.code, result.out)
+    assert f"hint: `chmod 700 {fresh.state}`" in result.text
+
+
+def test_a_folder_of_another_user_is_refused(fresh):
+    """Root does not run what another user prepared."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(fresh.state, 65534, 65534)
+    result = fresh(*SHOW)
+    assert (4, b"") == (result.code, result.out)
+    assert "belongs to uid 65534" in result.text
+
+
+def test_an_older_store_put_in_its_place_is_refused(fresh):
+    """A backup of the whole state folder, bundle and all, is noticed by both ways."""
+    shutil.copytree(fresh.state, fresh.folder / "backup")
+    fresh.put("session", NEW)
+    shutil.rmtree(fresh.state)
+    (fresh.folder / "backup").rename(fresh.state)
+    for words in (SHOW, ("get", "session")):
+        result = fresh(*words)
+        assert (1, b"") == (result.code, result.out)
+        assert "the store was put back" in result.text
+
+
+def test_options_that_the_short_way_does_not_know_change_nothing(fresh):
+    """`-q` goes the long way round, to the same end."""
+    result, short = went_short(fresh, "run", "-q", "--", "printenv", "SESSION_SECRET")
+    assert (OLD + b"\n", False) == (result.out, short)
+
+
+# ---------------------------------------------------------------- the very next run
+
+
+def test_after_set_rollback_and_rotate(fresh):
+    """Each change is seen by the next program, by the short way as well."""
+    expected = OLD
+    for words, stdin in (
+        (("set", "session", "-"), NEW),
+        (("rollback", "session"), OLD),
+        (("import", "new.env", "--no-shred"), NEW),
+    ):
+        (fresh.folder / "new.env").write_bytes(b"SESSION_SECRET=" + NEW)
+        assert 0 == fresh(*words, stdin=stdin).code
+        expected = stdin
+        result, short = went_short(fresh, *SHOW)
+        assert (expected + b"\n", True) == (result.out, short)
+    (fresh.folder / "new.env").unlink()
+    shown = ("run", "--", "printenv", "WEBHOOK_TOKEN", "KEYTURN_VERSIONS")
+    assert 0 == fresh("generate", "token").code
+    first = fresh(*shown).out.splitlines()
+    assert 0 == fresh("rotate", "token", "--now").code
+    second, short = went_short(fresh, *shown)
+    rotated = second.out.splitlines()
+    assert short
+    assert first[0] != rotated[0]
+    assert b"token=1" == first[1].split()[-1]
+    assert b"token=2" == rotated[1].split()[-1]
+
+
+def served_and_stored(project, name, variable):
+    """Return what the next program is given, and what the store says is current."""
+    result = project("run", "--", "printenv", variable)
+    session = project.session()
+    try:
+        current = session.store.read(SecretRef(DEVELOPMENT, name), Stage.CURRENT)
+        return result, current.values["value"].reveal()
+    finally:
+        session.close()
+
+
+CHANGES = {
+    "set": (["set", "session", "-"], "session", "SESSION_SECRET", 9),
+    "import": (["import", "new.env", "--no-shred"], "session", "SESSION_SECRET", 9),
+    "rollback": (["rollback", "session"], "session", "SESSION_SECRET", 9),
+    "rotate": (["rotate", "token", "--now"], "token", "WEBHOOK_TOKEN", 30),
+}
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("change", CHANGES)
+def test_killed_at_every_point(change, tmp_path):
+    """Wherever the changing process is killed, the next program gets what the store holds."""
+    words, name, variable, least = CHANGES[change]
+    first = projects.copied(tmp_path / "0")
+    first.put("session", b"test-session-before-the-one-before")
+    first.put("session", OLD)
+    first.put("token", b"test-token-1234567890abcdefghijkl")
+    points = 0
+    for number in range(1, 100):
+        place = tmp_path / str(number)
+        project = projects.Project(place / "project", place / "keys")
+        shutil.copytree(first.folder, project.folder)
+        shutil.copytree(first.key_home, project.key_home)
+        (project.folder / "new.env").write_bytes(b"SESSION_SECRET=" + NEW)
+        project.refresh()
+        done = project(*words, stdin=NEW, environ={"KEYTURN_FAILPOINT": f"*:{number}"})
+        result, stored = served_and_stored(project, name, variable)
+        assert (0, stored + b"\n") == (result.code, result.out), number
+        shutil.rmtree(place)
+        if done.code == 0:
+            break
+        assert -signal.SIGKILL == done.code
+        points = number
+    assert points >= least
+
+
+def test_the_bundle_is_for_one_reader_and_opens_with_plain_age(fresh):
+    """In an emergency, the values are read with the age program and the key's own comment."""
+    from pyrage import decrypt, x25519
+
+    key = (fresh.keys / "bundle.key").read_text().splitlines()
+    plain = decrypt(fresh.bundle.read_bytes(), [x25519.Identity.from_str(key[-1])])
+    assert plain.startswith(fast.BUNDLE_MARK)
+    assert b"\nSESSION_SECRET=" + OLD + b"\n" in plain
+    assert "age -d -i bundle.key" in key[1]

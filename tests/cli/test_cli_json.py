@@ -1,0 +1,74 @@
+"""`--json`: each document has its declared form, and none holds a value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.cli.projects import VALUES, empty
+
+SCHEMAS = Path(__file__).with_name("schemas")
+TOKEN = b"test-token-Ll1Kk2Jj3Hh4Gg5Ff6Dd7"
+
+
+def prepare(project):
+    """Give a project a bit of everything that a document can tell."""
+    (project.folder / "new.env").write_bytes(
+        b"SESSION_SECRET=canary-imported-123456789\nSTRANGER=canary-stranger\nbroken line\n"
+    )
+    project.put("token", TOKEN)
+
+
+CASES = {
+    "list": [("list",), ("list", "-e", "production")],
+    "history": [("history", "db"), ("history", "db", "-e", "production")],
+    "get": [("get", "api"), ("get", "db.password", "--version", "2")],
+    "status": [("status",), ("status", "-e", "production")],
+    "test": [("test",), ("test", "token"), ("test", "-e", "production")],
+    "doctor": [("doctor",)],
+    "render": [("render", "--check"), ("render",), ("render", "--consumer", "worker")],
+    "import": [("import", "new.env", "--no-shred")],
+    "generate": [("generate", "-e", "production", "--reason", "r", "--yes"), ("generate",)],
+    "audit-verify": [("audit", "verify")],
+    "audit-log": [("audit", "log"), ("audit", "log", "--actor", "nobody-at-all")],
+    "rotate-plan": [("rotate", "token", "--dry-run")],
+    "rotate": [("rotate", "token"), ("rotate", "--resume", "--now"), ("rotate", "--resume")],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_documents(name, quick, project):
+    """The form that is declared in `schemas/`, nothing besides, and no value."""
+    prepare(project)
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    for words in CASES[name]:
+        result = quick(*words, "--json")
+        assert result.code in {0, 1, 3}, result.text
+        jsonschema.validate(result.json(), schema, cls=jsonschema.Draft202012Validator)
+        assert result.out.endswith(b"\n")
+        for value in (*VALUES.values(), TOKEN, b"canary"):
+            if value != VALUES["db.username"]:
+                assert value not in result.out + result.err
+
+
+def test_of_init(tmp_path):
+    """What was made and what was left alone."""
+    place = empty(tmp_path)
+    schema = json.loads((SCHEMAS / "init.json").read_text())
+    jsonschema.validate(place("init", "--json").json(), schema)
+
+
+def test_every_schema_is_used():
+    """A form that no test looks at would rot."""
+    assert {path.stem for path in SCHEMAS.iterdir()} == CASES.keys() | {"init"}
+
+
+@pytest.mark.parametrize("words", [("list",), ("status",), ("audit", "log"), ("test",)])
+def test_an_error_writes_no_document(words, quick, project):
+    """Standard output is empty where there is no result."""
+    project.manifest.write_text("broken")
+    result = quick(*words, "--json")
+    assert (2, b"") == (result.code, result.out)

@@ -1,0 +1,75 @@
+"""What the fast path imports: this list, and not one module more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.projects import KEYTURN
+
+# Beyond what a bare interpreter imports to run `pass`. Each costs every `keyturn run`.
+OURS = {"keyturn", "keyturn.fast", "keyturn._fastaudit"}
+AGE = {"pyrage", "pyrage.pyrage"}
+STANDARD = {"fcntl", "resource", "time"}
+# Found by its name in this version of Python.
+HASH = {"_sha256", "_sha2"}
+
+
+def imported(*command, project):
+    """Return the modules that a Python program imports, as `-X importtime` lists them."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command],
+        cwd=project.folder,
+        env=project.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {row.rpartition("|")[2].strip() for row in rows[1:]}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """What a bare interpreter imports before its first line."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "pass"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--", "true"),
+        ("run", "-e", "development", "--consumer", "backend", "--", "true"),
+        ("get", "API_KEY"),
+        ("get", "db.password"),
+    ],
+)
+def test_the_fast_path_imports_exactly_this(words, bare, project):
+    """`run` and `get` import the modules listed here beyond a bare interpreter's, no more, no less."""
+    found = imported(str(KEYTURN), *words, project=project) - bare
+    assert OURS | AGE | STANDARD - bare == found - HASH
+    assert len(found & HASH) == 1
+
+
+def test_a_name_that_needs_escaping_imports_one_module_more(bare, project):
+    """A program whose name JSON must escape costs the C half of `json`, not `json`."""
+    program = project.folder / 'a "quoted" name'
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o700)
+    found = imported(str(KEYTURN), "run", "--", str(program), project=project) - bare
+    assert {"_json"} == found - OURS - AGE - STANDARD - HASH
+
+
+def test_help_is_not_slowed_by_what_verbs_need(bare, project):
+    """The list of verbs opens no store and loads no cipher."""
+    found = imported(str(KEYTURN), "--help", project=project) - bare
+    roots = {name.partition(".")[0] for name in found}
+    assert set() == roots & {"cryptography", "msgspec", "rich", "sqlite3", "tomlkit", "tomllib"}
