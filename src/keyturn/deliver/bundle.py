@@ -1,5 +1,25 @@
 """
-The sealed bundle of one environment, as `keyturn.fast` opens it; the format is drawn there.
+The sealed bundle of one environment, as `keyturn.fast` opens it.
+
+The sealed bundle (age format, one an environment) decrypts to:
+
+    keyturn-bundle 1
+    store ID
+    environment NAME
+    created SECONDS
+    not_after SECONDS
+    manifest MTIME_NS CTIME_NS SIZE INODE  of keyturn.toml when it was compiled
+    database DEVICE INODE                 of store.db
+    generation MARK                       must equal the key folder's `generation.NAME`
+    consumer NAME CONFIG SECRET...        CONFIG is `config` or `-`
+    lacking SECRET VARIABLE               a required secret that has no value
+    unfit SECRET VARIABLE                 what no environment may carry; SECRET is `-` for a setting
+    config VARIABLE BYTES
+    secret NAME VERSION FIELD VARIABLE BYTES      VARIABLE is `-` where there is none
+
+then an empty line, then for each `config` and `secret` line, in order, the
+bytes `VARIABLE=VALUE` and a newline. A person who opens it with plain `age` in an
+emergency reads the values at once; a program takes them by their lengths.
 
 Rule that keeps it true: a bundle is written, and its generation raised, only
 while the control database's write transaction is held. Whoever changes a
