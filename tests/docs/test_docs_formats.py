@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from keyturn import fast
 from keyturn._internal.schema import APPLICATION_ID, MIGRATIONS
 from keyturn.crypto import envelope
+from keyturn.deliver import bundle
 from keyturn.rotate.saga import Step
 from tests.docs.documents import DOCS, ROOT
 
@@ -21,7 +21,7 @@ SOURCE = "\n".join(
 
 def test_the_bundle_is_drawn_as_it_is_written():
     """Each line of the bundle's header stands on the page with the same words."""
-    drawn = re.findall(r"^    ([a-z_]+(?: [A-Z_]+(?:\.\.\.)?)+)", fast.__doc__, re.MULTILINE)
+    drawn = re.findall(r"^    ([a-z_]+(?: [A-Z_]+(?:\.\.\.)?)+)", bundle.__doc__, re.MULTILINE)
     assert len(drawn) > 10
     lines = {
         " ".join(line.split()[: line.split("  ")[0].count(" ") + 1]) for line in FORMATS.split("\n")
