@@ -256,6 +256,59 @@ def test_a_birth_does_not_take_a_login_over(database, two):
     database.connect(new).close()
 
 
+def test_a_birth_that_is_refused_does_not_end_the_login(database, two):
+    """The way back leaves alone what the way there did not make."""
+    new = rotate(two, database.application_values)
+    owned = target_of(database, owner_role=database.name)
+    for kind, login in (
+        (TwoLogins(owned, make_password=make_password), new),
+        (
+            InPlace(
+                replace(owned, logins=(f"{database.name}_a", "b")), make_password=make_password
+            ),
+            new,
+        ),
+    ):
+        with database.connect(login) as session:
+            pending = kind.create(None)
+            with pytest.raises(Rejected, match="somebody may be using it"):
+                kind.apply(None, pending)
+            kind.withdraw(None, pending)
+            session.execute("SELECT 1")
+        database.connect(login).close()
+
+
+def test_an_idle_login_in_use_keeps_its_password(database, two):
+    """The store was put back to a retired login, and the service runs on the other one."""
+    retired = rotate(two, database.application_values)
+    used = rotate(two, retired)
+    with database.connect(used) as service, database.connect(used):
+        for refused in (two.create, two.describe):
+            with pytest.raises(Rejected) as caught:
+                refused(retired)
+            assert "target.in-use" == caught.value.code
+            assert f"`{database.name}_b` ought to be idle and has 2 sessions" in str(caught.value)
+            assert "keyturn history" in caught.value.hint
+        service.execute("SELECT 1")
+    database.connect(used).close()
+
+
+def test_sessions_that_do_not_stand_in_the_way(database, two, target):
+    """Keyturn's own, those of the current login, and those of a login that is shut."""
+    current = rotate(two, database.application_values)
+    used = rotate(two, current)
+    with (
+        connections.log_in(target, used[USERNAME].reveal_text(), used[PASSWORD]),
+        database.connect(used),
+    ):
+        two.create(used)
+    with connections.log_in(target, used[USERNAME].reveal_text(), used[PASSWORD]):
+        two.create(current)
+    with database.connect(used):
+        database.execute(f"ALTER ROLE {used[USERNAME].reveal_text()} NOLOGIN")
+        two.create(current)
+
+
 def test_named_logins_and_owner_are_used(database):
     """The manifest may say what they are called, with any characters."""
     odd = f'{database.name}_Ödd "b"; --'

@@ -105,7 +105,8 @@ CREATE TABLE rotation (
     secret TEXT NOT NULL,
     kind TEXT NOT NULL,
     strategy TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('live', 'stuck', 'done', 'rolled-back')),
+    state TEXT NOT NULL
+        CHECK (state IN ('live', 'stuck', 'done', 'rolled-back', 'given-up')),
     step TEXT NOT NULL,
     step_state TEXT NOT NULL CHECK (step_state IN ('begun', 'done')),
     old_version INTEGER,

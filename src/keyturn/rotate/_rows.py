@@ -46,12 +46,17 @@ WHERE id = ? AND fence = ? AND step = ? AND step_state = 'begun'
 
 
 class State(StrEnum):
-    """Where a rotation stands. One that is live or stuck bars a second one."""
+    """
+    Where a rotation stands. One that is live or stuck bars a second one.
+
+    `given-up` is no end of the saga: a person ended it at its step, unfinished.
+    """
 
     LIVE = "live"
     STUCK = "stuck"
     DONE = "done"
     ROLLED_BACK = "rolled-back"
+    GIVEN_UP = "given-up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Rotation:
     One row of the journal.
 
     Args:
-        step: Begun and not known to be done, unless the state is an end.
+        step: Begun and not known to be done, unless it is done or rolled back.
         new_version: None until `create` is done.
         owner: Who holds it; empty where nobody does.
         fence: Rises with each take-over; an older holder's writes are refused.

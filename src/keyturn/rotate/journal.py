@@ -139,22 +139,29 @@ class Journal:
         Raises:
             Conflict: Another process took the rotation over.
         """
-        now = self._clock.now()
-        after = replace(
-            with_failure(rotation, failure),
-            state=State(end.value),
-            owner=_owner.NOBODY,
-            lease_until=now,
-            attempts=0,
-            updated_at=now,
-            finished_at=None if end is End.STUCK else now,
-        )
+        after = self._ended(with_failure(rotation, failure), State(end.value))
         if end is End.DONE:
             after = replace(after, error_code=None, error=None)
         with self._database.transaction():
             self._save(rotation, after)
             self._note(rotation, "done" if failure is None else "failed", failure or detail)
             self._note(after, end.value)
+        return after
+
+    def give_up(self, rotation: Rotation, failure: KeyturnError) -> Rotation:
+        """
+        End *rotation* at its step, unfinished; nobody takes it up again.
+
+        Args:
+            failure: What the row says of it from now on.
+
+        Raises:
+            Conflict: Another process took the rotation over.
+        """
+        after = self._ended(with_failure(rotation, failure), State.GIVEN_UP)
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(after, State.GIVEN_UP.value, failure)
         return after
 
     def retry(self, rotation: Rotation, failure: KeyturnError) -> Rotation:
@@ -272,6 +279,18 @@ class Journal:
         found = self.live(ref)
         if found is not None:
             raise _already_running(found)
+
+    def _ended(self, rotation: Rotation, state: State) -> Rotation:
+        now = self._clock.now()
+        return replace(
+            rotation,
+            state=state,
+            owner=_owner.NOBODY,
+            lease_until=now,
+            attempts=0,
+            updated_at=now,
+            finished_at=None if state is State.STUCK else now,
+        )
 
     def _renewed(self, rotation: Rotation) -> Rotation:
         now = self._clock.now()

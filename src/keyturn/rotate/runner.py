@@ -42,6 +42,7 @@ INLINE_GRACE_SECONDS = 30
 _RENEW_SECONDS = 20
 # Before the second and the third try of a step.
 _BACK_OFF_SECONDS = (0.5, 2.0)
+_GIVEN_UP = "rotation.given-up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Report:
     How a run of a rotation ended.
 
     Args:
-        rotation: Its row: done, rolled back, stuck, or live and waiting.
+        rotation: Its row: done, rolled back, stuck, given up, or live and waiting.
         notes: What its steps saw and did, a line each.
-        failure: What made it go back or get stuck.
+        failure: What made it go back or get stuck, or that it was given up.
     """
 
     rotation: Rotation
@@ -69,9 +70,16 @@ class Report:
         Return where the new version is in use.
 
         Raises:
-            RotationFailed: It was rolled back or is stuck, from what made it so.
+            RotationFailed: It was rolled back or given up, or is stuck, from what made
+                it so.
         """
         name, state = self.rotation.ref.name, self.rotation.state
+        if state is State.GIVEN_UP:
+            raise RotationFailed(
+                f"the rotation of `{name}` was {self.rotation.error}",
+                hint=self.failure.hint if self.failure else None,
+                code=_GIVEN_UP,
+            ) from self.failure
         if state is State.ROLLED_BACK:
             raise RotationFailed(
                 f"the rotation of `{name}` was rolled back, the old version is in use:"
@@ -206,7 +214,8 @@ class Runner:
         End the open rotation of *ref* where it is, for a person to clean up after.
 
         The store keeps what is current; a pending version is discarded. The target is
-        not asked: it may accept old and new.
+        not asked: it may accept old and new. The row keeps the step, and ends as
+        `given-up` whichever version is in use.
 
         Raises:
             NotFound: None is open.
@@ -218,10 +227,7 @@ class Runner:
         rotation = self._journal.live(ref)
         if rotation is None:
             raise NotFound(f"no rotation of `{ref.name}` is open", hint="see `keyturn status`")
-        failure = RotationFailed(
-            f"given up at `{rotation.step}`: the target may still accept the other credential",
-            code="rotation.given-up",
-        )
+        failure = _given_up(rotation)
         with self._database.transaction():
             taken = self._journal.take_over(rotation, owner=self._owner, step=rotation.step)
             self._record_run(taken, "resume", "begun")
@@ -229,14 +235,14 @@ class Runner:
             if state.pending is not None and state.pending == taken.new_version:
                 self._store.discard_pending(ref, state.pending)
             in_use = taken.new_version is not None and state.current == taken.new_version
-            end = End.DONE if in_use else End.ROLLED_BACK
             self._record_run(taken, "finish" if in_use else "rollback", "failed")
-            ended = self._journal.finish(taken, end, failure=failure)
+            ended = self._journal.give_up(taken, failure)
         return Report(ended, failure=failure)
 
     def _run(self, run: _Run) -> Report:
         try:
             while run.rotation.state is State.LIVE:
+                self._tell(run.rotation.step, "begun")
                 if run.rotation.step is Step.GRACE and not self._wait_for_grace(run):
                     break
                 self._take_step(run)
@@ -247,7 +253,6 @@ class Runner:
 
     def _take_step(self, run: _Run) -> None:
         step = run.rotation.step
-        self._tell(step, "begun")
         failure = self._try_step(run)
         if failure is not None:
             self._fail(run, failure)
@@ -336,12 +341,12 @@ class Runner:
         """Wait out a short grace; release a long one and return False."""
         if run.now:
             return True
+        if self._grace_left(run.rotation) > 0:
+            self._tell(Step.GRACE, "waiting", f"both valid until {_until(run.rotation)}")
         if self._waits_long(run.rotation):
-            self._tell(Step.GRACE, "waiting", f"until {_until(run.rotation)}")
             run.rotation = self._journal.release(run.rotation, why="waiting")
             return False
         while (left := self._grace_left(run.rotation)) > 0:
-            self._tell(Step.GRACE, "waiting", f"until {_until(run.rotation)}")
             self._clock.sleep(min(left, _RENEW_SECONDS))
             run.rotation = self._journal.renew(run.rotation)
         return True
@@ -439,6 +444,15 @@ def _own_failures(step: Step) -> Iterator[None]:
         raise _StepFailedError(bug) from error
 
 
+def _given_up(rotation: Rotation) -> RotationFailed:
+    text = f"given up at `{rotation.step}`: the target may still accept the other credential"
+    if rotation.error is not None:
+        text += f"; its last failure: {rotation.error}"
+    return RotationFailed(
+        text, hint="look at what the target accepts; a new rotation may begin", code=_GIVEN_UP
+    )
+
+
 def _outcome_of(failure: KeyturnError) -> Outcome:
     if isinstance(failure, OutcomeUnknown):
         return Outcome.UNKNOWN
@@ -456,4 +470,5 @@ def _require_same_overlap(plan: Plan, kind: RotationKind, ref: SecretRef) -> Non
 
 
 def _until(rotation: Rotation) -> str:
-    return "" if rotation.wait_until is None else rfc3339(rotation.wait_until)
+    # To the second, as a person reads it.
+    return "" if rotation.wait_until is None else f"{rfc3339(rotation.wait_until)[:19]}Z"

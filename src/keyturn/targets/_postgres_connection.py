@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import psycopg
 
 __all__ = [
+    "APPLICATION_NAME",
     "DENIED",
     "LOGIN_REFUSED",
     "Connection",
@@ -36,6 +37,8 @@ __all__ = [
 
 Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
+# Tells our sessions from an application's, at the server.
+APPLICATION_NAME = "keyturn"
 DENIED = "target.denied"
 LOGIN_REFUSED = "target.login-refused"
 
@@ -169,7 +172,7 @@ def _parameters(target: PostgresTarget) -> dict[str, Any]:
         "sslmode": target.sslmode,
         "passfile": os.devnull,
         "options": "",
-        "application_name": "keyturn",
+        "application_name": APPLICATION_NAME,
         "connect_timeout": target.connect_timeout_seconds,
         "tcp_user_timeout": _TCP_TIMEOUT_MILLISECONDS,
         "target_session_attrs": "read-write",
@@ -191,7 +194,7 @@ def _require_driver() -> None:
     if importlib.util.find_spec("psycopg") is None:
         raise Rejected(
             "the PostgreSQL driver is not installed",
-            hint="pip install 'keyturn[postgres]'",
+            hint="pip install 'psycopg[binary]'",
             code="target.driver",
         )
 

@@ -21,6 +21,7 @@ from keyturn.targets._postgres_connection import (
 from keyturn.targets._postgres_login import (
     PASSWORD,
     USERNAME,
+    is_somebodys,
     probe,
     prove_refused,
     refuse_used_login,
@@ -88,10 +89,13 @@ class InPlace:
             return
         login = username_of(pending)
         with admin(self._target) as connection:
-            if roles.find(connection, login) is not None:
-                with transaction(connection, point="withdraw"):
-                    roles.disable(connection, login)
-                roles.end_sessions(connection, login)
+            role = roles.find(connection, login)
+            # A login that `apply` refused to take over is not ours to end.
+            if role is None or is_somebodys(self._target, role, pending):
+                return
+            with transaction(connection, point="withdraw"):
+                roles.disable(connection, login)
+            roles.end_sessions(connection, login)
 
     def retire(self, current: Values, old: Values) -> None:
         """

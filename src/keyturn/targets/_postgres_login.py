@@ -18,6 +18,7 @@ __all__ = [
     "PASSWORD",
     "USERNAME",
     "current_user",
+    "is_somebodys",
     "not_working",
     "probe",
     "prove_refused",
@@ -63,6 +64,16 @@ def works(target: PostgresTarget, values: Values) -> bool:
         return False
 
 
+def is_somebodys(target: PostgresTarget, role: Role, pending: Values) -> bool:
+    """
+    Tell whether *role* logs in with another password than that of *pending*.
+
+    Raises:
+        Unavailable: No answer.
+    """
+    return role.login and not works(target, pending)
+
+
 def refuse_used_login(target: PostgresTarget, role: Role | None, pending: Values) -> None:
     """
     Return where the first login of a secret is free to be made.
@@ -70,7 +81,7 @@ def refuse_used_login(target: PostgresTarget, role: Role | None, pending: Values
     Raises:
         Rejected: It logs in with a password that Keyturn does not know.
     """
-    if role is not None and role.login and not works(target, pending):
+    if role is not None and is_somebodys(target, role, pending):
         raise Rejected(
             f"the login `{role.name}` exists, and somebody may be using it",
             hint="give Keyturn its password first: keyturn set, or keyturn import",

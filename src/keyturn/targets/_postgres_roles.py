@@ -13,12 +13,13 @@ from typing import LiteralString, cast
 
 from keyturn.core.value import SecretValue
 from keyturn.errors import Rejected, Unavailable
-from keyturn.targets._postgres_connection import Connection
+from keyturn.targets._postgres_connection import APPLICATION_NAME, Connection
 
 __all__ = [
     "Role",
     "acts_as",
     "copy_settings",
+    "count_sessions",
     "create",
     "direct_rights",
     "disable",
@@ -196,6 +197,21 @@ def copy_settings(connection: Connection, *, source: str, to: str) -> None:
         # there: quoting it again would turn a list such as search_path into one name.
         connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (key[1], value))
         _alter_setting(connection, "SET {} FROM CURRENT", key, to)
+
+
+def count_sessions(connection: Connection, login: str) -> int:
+    """
+    Return how many sessions *login* has on the whole server, Keyturn's own left out.
+
+    Every role may see whose session one is and which application's; what it does is
+    hidden, and not asked.
+    """
+    row = connection.execute(
+        "SELECT count(*) FROM pg_catalog.pg_stat_activity"
+        " WHERE usename = %s AND application_name IS DISTINCT FROM %s",
+        (login, APPLICATION_NAME),
+    ).fetchone()
+    return cast("int", row[0]) if row is not None else 0
 
 
 def end_sessions(connection: Connection, login: str) -> None:

@@ -21,6 +21,7 @@ from keyturn.targets._postgres_login import (
     PASSWORD,
     USERNAME,
     current_user,
+    is_somebodys,
     not_working,
     probe,
     prove_refused,
@@ -58,9 +59,15 @@ class TwoLogins:
         self._make_password = make_password
 
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
-        """Return what a rotation will do, after looking at the roles that exist."""
+        """
+        Return what a rotation will do, after looking at the roles that exist.
+
+        Raises:
+            Rejected: As `create`.
+        """
         with admin(self._target) as connection:
             pair = self._pair(connection, current)
+            _require_idle(connection, pair)
         lines = [
             ("create", f"a new password for `{pair.idle}`"),
             ("apply", f"`{pair.idle}` may log in with it and acts as `{pair.owner}`"),
@@ -78,10 +85,12 @@ class TwoLogins:
         Return the name of the idle login and a new password.
 
         Raises:
-            Rejected: The roles are not ones that Keyturn may rotate.
+            Rejected: The roles are not ones that Keyturn may rotate, or the idle login
+                is in use (code `target.in-use`).
         """
         with admin(self._target) as connection:
             pair = self._pair(connection, current)
+            _require_idle(connection, pair)
         return {
             USERNAME: SecretValue.from_text(pair.idle),
             PASSWORD: self._make_password(),
@@ -138,6 +147,11 @@ class TwoLogins:
             # Only what `apply` made: a member of the owner role that is not in use.
             if login == pair.current or pair.owner not in roles.memberships(connection, login):
                 return
+            if pair.current is None:
+                role = roles.find(connection, login)
+                # A login that `apply` refused to take over is not ours to end.
+                if role is not None and is_somebodys(self._target, role, pending):
+                    return
             self._shut_out(connection, login, point="withdraw")
 
     def retire(self, current: Values, old: Values) -> None:
@@ -266,6 +280,32 @@ class TwoLogins:
                 code="target.role",
             )
         roles.refuse_unfit(connection, name)
+
+
+def _require_idle(connection: Connection, pair: _Pair) -> None:
+    """
+    Return where nobody uses the login that is to get a new password.
+
+    After a rollback to a version whose login was retired, the application may still
+    run on the other one. At a birth there is no version to compare with; `apply`
+    refuses a login that it did not make.
+
+    Raises:
+        Rejected: An application has sessions of it.
+    """
+    role = roles.find(connection, pair.idle)
+    if pair.current is None or role is None or not role.login:
+        return
+    count = roles.count_sessions(connection, pair.idle)
+    if count:
+        raise Rejected(
+            f"`{pair.idle}` ought to be idle and has {count}"
+            f" {'session' if count == 1 else 'sessions'}: its password is not changed",
+            hint=f"the service still runs on `{pair.idle}`, so the store's current version, for"
+            f" `{pair.current}`, is not what it uses: see `keyturn history`; give the store what"
+            " is used with `keyturn set`, or restart the consumers",
+            code="target.in-use",
+        )
 
 
 def _require_login(expected: str, pending: Values) -> None:

@@ -212,6 +212,19 @@ def test_the_history_is_newest_first_and_bounded(rotating, journal):
     assert State.ROLLED_BACK is journal.last(DB).state
 
 
+def test_a_rotation_that_was_given_up_is_closed(rotating, journal):
+    """It keeps its step and its error, bars no second one, and cannot be written again."""
+    begun = begin(rotating)
+    journal.give_up(begun, Rejected("no right"))
+    found = journal.last(DB)
+    assert (State.GIVEN_UP, begun.step, "no right") == (found.state, found.step, found.error)
+    assert "" == found.owner
+    assert journal.live(DB) is None
+    with pytest.raises(Conflict, match="taken over"):
+        journal.renew(found)
+    begin(rotating, 2)
+
+
 def test_a_rotation_that_is_not_there_is_not_found(journal):
     """The id may be mistyped."""
     with pytest.raises(NotFound):

@@ -415,7 +415,27 @@ def test_progress_is_told_step_by_step(rotating):
     rotating.start(grace_seconds=3600)
     heard = [(line.step.value, line.event) for line in rotating.told]
     assert [("create", "begun"), ("create", "done")] == heard[:2]
-    assert ("grace", "waiting") == heard[-1]
+    assert [("deliver", "done"), ("grace", "begun"), ("grace", "waiting")] == heard[-3:]
+    until = rotating.told[-1].detail.removeprefix("both valid until ")
+    assert len("2026-01-02T03:04:05Z") == len(until)
+
+
+def test_every_step_is_begun_once_before_it_is_done(rotating):
+    """Whoever measures a step measures from its own begin, the grace with its wait."""
+    rotating.start(grace_seconds=30)
+    heard = [line.event for line in rotating.told if line.step is Step.GRACE]
+    assert ["begun", "waiting", "done"] == heard
+    for step in {line.step for line in rotating.told} - {Step.GRACE}:
+        assert ["begun", "done"] == [line.event for line in rotating.told if line.step is step]
+
+
+def test_a_grace_that_is_cut_short_says_nothing_of_its_own(rotating):
+    """Nobody waits, so no time is named."""
+    rotating.start(grace_seconds=3600)
+    rotating.told.clear()
+    rotating.resume(now=True)
+    grace = [(line.event, line.detail) for line in rotating.told if line.step is Step.GRACE]
+    assert [("begun", ""), ("done", "")] == grace
 
 
 def test_the_new_value_is_generated_once(rotating):
@@ -460,7 +480,8 @@ def test_giving_up_before_the_promote_keeps_the_old_version(rotating):
         rotating.start()
     report = rotating.runner().give_up(DB)
     state = rotating.store.state(DB)
-    assert (State.ROLLED_BACK, 1, None) == (report.rotation.state, state.current, state.pending)
+    assert (State.GIVEN_UP, 1, None) == (report.rotation.state, state.current, state.pending)
+    assert Step.CHECK is report.rotation.step
     assert "given up at `check`" in report.rotation.error
     assert rotating.journal.live(DB) is None
     assert ("rotation.run.rollback", None, "failed") == rotating.audit.entries()[-1]
@@ -472,8 +493,26 @@ def test_giving_up_after_the_promote_keeps_the_new_version(rotating):
     rotating.kind.failures["retire"] = [Rejected("no right")]
     assert State.STUCK is rotating.start().rotation.state
     report = rotating.runner().give_up(DB)
-    assert (State.DONE, 2) == (report.rotation.state, rotating.store.state(DB).current)
+    assert (State.GIVEN_UP, 2) == (report.rotation.state, rotating.store.state(DB).current)
     assert rotating.journal.live(DB) is None
+    assert ("rotation.run.finish", None, "failed") == rotating.audit.entries()[-1]
+
+
+def test_what_was_given_up_is_never_a_success(rotating):
+    """Row and report keep the step, the time and what went wrong before."""
+    rotating.kind.failures["retire"] = [Rejected("no right")]
+    rotating.start()
+    report = rotating.runner().give_up(DB)
+    row = rotating.journal.last(DB)
+    assert report.rotation == row
+    assert (Step.RETIRE, "rotation.given-up") == (row.step, row.error_code)
+    assert row.error.endswith("its last failure: no right")
+    assert rotating.clock.now() == row.finished_at
+    assert not row.is_open
+    with pytest.raises(RotationFailed, match="was given up at `retire`") as caught:
+        report.require_success()
+    assert "rotation.given-up" == caught.value.code
+    assert "given-up" == rotating.journal.events(row.id)[-1].event
 
 
 def test_there_must_be_something_to_give_up(rotating):
