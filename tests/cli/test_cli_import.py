@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -25,7 +26,7 @@ def dotenv(project):
 
 
 def test_it_says_what_it_took_and_what_not(dotenv, quick):
-    """Secrets are stored, settings and strangers are listed; no value is printed."""
+    """Secrets are stored, settings written down, strangers listed; no value is printed."""
     path = dotenv(
         b"SESSION_SECRET=" + NEW + b"\nAPI_KEY=" + VALUES["api"] + b"\nPORT=9000\n"
         b"WEBHOOK_TOKEN=\nSTRANGER=canary-stranger\n# DB_PASSWORD=canary-comment\n"
@@ -35,9 +36,10 @@ def test_it_says_what_it_took_and_what_not(dotenv, quick):
     assert (
         "development/session: version 2 is current\n"
         "unchanged: api\n"
-        "plain settings, left to the manifest: PORT\n"
-        "warning: not in the manifest, not taken: STRANGER\n"
-        "`.env` still holds the values: remove it, or give `--shred`\n" == result.text
+        "keyturn.toml: settings for `development` taken: PORT\n"
+        "warning: not in the manifest, not taken: STRANGER: declare them in keyturn.toml and"
+        " import again\n"
+        "`.env` is kept: it holds what was not taken: STRANGER\n" == result.text
     )
     assert path.exists()
     assert NEW == quick("get", "session").out
@@ -179,3 +181,45 @@ def test_an_import_during_a_rotation_is_refused_whole(dotenv, quick, project):
     assert (5, b"") == (result.code, result.out)
     assert "a rotation of `development/token` is under way (step `grace`)" in result.text
     assert VALUES["session"] == quick("get", "session").out
+
+
+def test_settings_are_taken_for_one_environment(dotenv, quick, project):
+    """The manifest says what the file says, for this environment alone, and keeps its comments."""
+    before = (project.folder / "keyturn.toml").read_text()
+    dotenv(b"PORT=9000\n")
+    assert 0 == quick("import", ".env").code
+    after = (project.folder / "keyturn.toml").read_text()
+    assert 'development = "9000"' in after
+    assert [line for line in before.splitlines() if "PORT" not in line] == [
+        line for line in after.splitlines() if "PORT" not in line
+    ]
+    again = quick("import", ".env", "--json")
+    assert ["PORT"] == json.loads(again.out)["settings_unchanged"]
+
+
+def test_settings_can_be_left_alone(dotenv, quick, project):
+    """`--no-settings` writes nothing into the manifest, and says what differs."""
+    before = (project.folder / "keyturn.toml").read_bytes()
+    dotenv(b"PORT=9000\nSESSION_SECRET=" + NEW + b"\n")
+    result = quick("import", ".env", "--no-settings")
+    assert "not taken: PORT" in result.text
+    assert before == (project.folder / "keyturn.toml").read_bytes()
+
+
+def test_what_looks_like_a_secret_is_no_setting(dotenv, quick, project):
+    """A manifest is committed, so a value that may be a secret stays out of it."""
+    before = (project.folder / "keyturn.toml").read_bytes()
+    dotenv(b"PORT=" + b"sk_live_" + b"0f9e8d7c6b5a4f3e2d1c0b9a\n")
+    result = quick("import", ".env")
+    assert "not taken: PORT" in result.text
+    assert b"sk_live_" not in result.err
+    assert before == (project.folder / "keyturn.toml").read_bytes()
+
+
+def test_a_file_with_what_was_not_taken_is_not_shredded(dotenv, quick):
+    """Its only copy may be that one."""
+    path = dotenv(b"SESSION_SECRET=" + NEW + b"\nSTRANGER=canary-stranger\n")
+    result = quick("import", ".env", "--shred")
+    assert 5 == result.code
+    assert "holds what was not taken: STRANGER" in result.text
+    assert path.exists()

@@ -35,6 +35,13 @@ def place(tmp_path):
     return made
 
 
+@pytest.fixture
+def bare(place):
+    """A folder with nothing in it."""
+    (place.folder / ".env.example").unlink()
+    return place
+
+
 def git(folder, *words):
     """Run git there, whoever its user is."""
     return subprocess.run(
@@ -124,8 +131,8 @@ def test_a_manifest_is_never_overwritten(tmp_path):
         (("--from", "absent"), 2, "no file `absent`"),
         (("--from", "."), 2, "`.` cannot be read: Is a directory"),
         (("--project-dir", "absent"), 2, "absent"),
-        (("--passphrase",), 2, "there is no terminal"),
-        (("--name", "Not A Name"), 2, "hint: use `not-a-name`"),
+        (("--from", ".env.example", "--passphrase"), 2, "there is no terminal"),
+        (("--from", ".env.example", "--name", "Not A Name"), 2, "hint: use `not-a-name`"),
     ],
 )
 def test_what_it_refuses(words, code, message, place):
@@ -163,11 +170,11 @@ def test_an_example_of_garbage(data, place):
 # ---------------------------------------------------------------- version control
 
 
-def test_the_rules_are_added_once_and_after_what_is_there(place):
+def test_the_rules_are_added_once_and_after_what_is_there(bare):
     """An ignore file keeps its lines and its missing last newline costs nothing."""
-    rules = place.folder / ".gitignore"
+    rules = bare.folder / ".gitignore"
     rules.write_bytes(b"node_modules\n.env\n# \xff odd")
-    place("init")
+    bare("init")
     lines = rules.read_bytes().splitlines()
     assert [b"node_modules", b".env", b"# \xff odd", b""] == lines[:4]
     assert 1 == lines.count(b".env")
@@ -183,22 +190,22 @@ def test_the_rules_are_added_once_and_after_what_is_there(place):
         (".env\n.env.*\n!.env.example\n.keyturn/\n.*.keyturn-*\n!.env*\n", "`.env`"),
     ],
 )
-def test_a_later_negation_is_seen(rules, probe, place):
+def test_a_later_negation_is_seen(rules, probe, bare):
     """A rule that another line takes back is none, and git is asked what it does."""
-    git(place.folder, "init", "-q")
-    (place.folder / ".gitignore").write_text(rules)
-    result = place("init")
+    git(bare.folder, "init", "-q")
+    (bare.folder / ".gitignore").write_text(rules)
+    result = bare("init")
     assert 0 == result.code
     assert f"warning: git would still take in `{probe.strip('`')}" in result.text
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_what_git_has_already_is_told(place):
+def test_what_git_has_already_is_told(bare):
     """A `.env` that was committed goes on being committed, whatever the rules say."""
-    git(place.folder, "init", "-q")
-    (place.folder / ".env").write_text("X=1")
-    git(place.folder, "add", ".env")
-    result = place("init")
+    git(bare.folder, "init", "-q")
+    (bare.folder / ".env").write_text("PORT=1\n")
+    git(bare.folder, "add", ".env")
+    result = bare("init", "--from", ".env")
     assert "git would still take in `.env`: it is tracked already; `git rm --cached .env`" in (
         result.text
     )
@@ -219,11 +226,11 @@ def test_git_takes_in_nothing_that_holds_a_value(tmp_path):
     assert [".gitignore", "keyturn.toml"] == git(place.folder, "ls-files").split()
 
 
-def test_without_git_the_rules_are_read(place, tmp_path):
+def test_without_git_the_rules_are_read(bare, tmp_path):
     """Where git is absent, a negation in the same file is still seen."""
-    (place.folder / ".gitignore").write_text("!.keyturn/\n")
-    (place.folder / ".gitignore").write_text(".env\n.env.*\n.keyturn/\n!.keyturn/\n")
-    result = place("init", environ={"PATH": str(tmp_path / "empty")})
+    (bare.folder / ".gitignore").write_text("!.keyturn/\n")
+    (bare.folder / ".gitignore").write_text(".env\n.env.*\n.keyturn/\n!.keyturn/\n")
+    result = bare("init", environ={"PATH": str(tmp_path / "empty")})
     assert 0 == result.code
     assert "a later line of .gitignore takes it back in" in result.text
 
@@ -281,36 +288,36 @@ def answer(terminal, phrase=PHRASE, *, label):
     terminal.type(phrase + "\n")
 
 
-def test_a_store_under_a_passphrase(place):
+def test_a_store_under_a_passphrase(bare):
     """It is asked for twice and then each time, never echoed, and no key lies on disk."""
-    environ = place.environ
+    environ = bare.environ
     words = [KEYTURN, "init", "--passphrase"]
-    with Terminal(words, cwd=place.folder, env=environ) as terminal:
+    with Terminal(words, cwd=bare.folder, env=environ) as terminal:
         answer(terminal, label="New passphrase of the store")
         answer(terminal, label="New passphrase of the store, again")
         assert 0 == terminal.finish()
     assert PHRASE not in terminal.seen
-    assert ["anchor"] == [path.name for path in place.keys.iterdir()]
-    with Terminal([KEYTURN, "run", "--", "echo", "started"], cwd=place.folder, env=environ) as run:
+    assert ["anchor"] == [path.name for path in bare.keys.iterdir()]
+    with Terminal([KEYTURN, "run", "--", "echo", "started"], cwd=bare.folder, env=environ) as run:
         answer(run, label="the passphrase of the store")
         assert 0 == run.finish()
     assert "started" in run.seen
-    assert not place.bundle.exists()
-    with Terminal([KEYTURN, "list"], cwd=place.folder, env=environ) as wrong:
+    assert not bare.bundle.exists()
+    with Terminal([KEYTURN, "list"], cwd=bare.folder, env=environ) as wrong:
         answer(wrong, "not it at all", label="the passphrase of the store")
         assert 4 == wrong.finish()
-    without = place("list")
+    without = bare("list")
     assert (2, b"") == (without.code, without.out)
     assert "error: there is no terminal to ask for the passphrase of the store on" in without.text
     assert "`-`" not in without.text
 
 
-def test_a_store_that_has_its_passphrase_is_finished_without_asking(place):
+def test_a_store_that_has_its_passphrase_is_finished_without_asking(bare):
     """A second one would be taken for the store's, and open nothing."""
-    environ = {**place.environ, "KEYTURN_FAILPOINT": "init.locator"}
-    with Terminal([KEYTURN, "init", "--passphrase"], cwd=place.folder, env=environ) as terminal:
+    environ = {**bare.environ, "KEYTURN_FAILPOINT": "init.locator"}
+    with Terminal([KEYTURN, "init", "--passphrase"], cwd=bare.folder, env=environ) as terminal:
         answer(terminal, label="New passphrase of the store")
         answer(terminal, label="New passphrase of the store, again")
         assert -signal.SIGKILL == terminal.finish()
-    again = place("init", "--passphrase")
+    again = bare("init", "--passphrase")
     assert 0 == again.code, again.text

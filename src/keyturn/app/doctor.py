@@ -47,6 +47,7 @@ def examine(session: Session) -> Iterator[Examined]:
         ("folders", _folders),
         ("keys", _keys),
         ("store", _store),
+        ("manifest", _undeclared),
         ("clock", _clock),
         ("unfinished", _unfinished),
         ("audit", _audit),
@@ -135,6 +136,23 @@ def _store(session: Session) -> Iterator[Examined]:
         yield Examined("store", "fail", str(problem), "restore the store from a backup")
     if not problems:
         yield Examined("store", "ok", "every row opens and is where it was written")
+
+
+def _undeclared(session: Session) -> Iterator[Examined]:
+    found = False
+    for environment in session.manifest.environments:
+        declared = {secret.name for secret in session.manifest.secrets_in(environment)}
+        for name in session.store.states(environment):
+            if name not in declared:
+                found = True
+                yield Examined(
+                    "manifest",
+                    "warn",
+                    f"the store holds `{environment}/{name}`, which keyturn.toml does not declare",
+                    "declare it again, or give its values to the name that replaced it",
+                )
+    if not found:
+        yield Examined("manifest", "ok", "declares all that the store holds")
 
 
 def _clock(session: Session) -> Iterator[Examined]:

@@ -34,6 +34,7 @@ __all__ = [
     "rotate",
     "rotate_data_keys",
     "rotate_root",
+    "unseen_consumers",
 ]
 
 _PASSWORD = FieldName("password")
@@ -57,7 +58,12 @@ class _Recorder:
     def record(
         self, action: str, subject: str, outcome: str, detail: Mapping[str, str | int]
     ) -> None:
-        self._session.access.record(Action(action), subject, Outcome(outcome), detail)
+        access = self._session.access
+        access.record(Action(action), subject, Outcome(outcome), detail)
+        moved = detail.get("step") in ("promote", "demote") and outcome == Outcome.DONE
+        if action == Action.ROTATION_STEP_FINISH and moved:
+            # So that `secret.version.*` tells every change of what is current.
+            access.record(Action.VERSION_PROMOTE, subject, Outcome.DONE, detail)
 
 
 def rotate(
@@ -117,6 +123,15 @@ def resume(
         secret = replace(secret, strategy=Strategy(strategy))
     kind = kind_of(session, ref.environment, secret)
     return _runner(session, listener, say).resume(ref, kind, now=now)
+
+
+def unseen_consumers(session: Session, ref: SecretRef) -> list[str]:
+    """Return the consumers of *ref* that have neither a reload nor a health check."""
+    return [
+        str(consumer.name)
+        for consumer in session.manifest.consumers_of(ref.environment, ref.name)
+        if consumer.reload is None and consumer.health is None
+    ]
 
 
 def give_up(session: Session, ref: SecretRef) -> Report:

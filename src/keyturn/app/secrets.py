@@ -100,10 +100,18 @@ def store_current(
     with session.access.change(action, str(ref), environment=ref.environment) as notes:
         refuse_during_rotation(session, ref)
         state = session.store.state(ref)
-        fields = session.manifest.secret_in(ref.environment, ref.name).fields
+        secret = session.manifest.secret_in(ref.environment, ref.name)
+        fields = secret.fields
         # Read only where something is kept: a damaged version can then be replaced.
         if state.current is not None and not set(fields) <= set(values):
             values = {**session.store.read(ref, Stage.CURRENT).values, **values}
+        # What only names something, and stands in the manifest, needs no giving.
+        named = {
+            name: SecretValue.from_text(text)
+            for name, text in (secret.identity or {}).items()
+            if name in fields and name not in values
+        }
+        values = {**values, **named}
         version = session.store.put_pending(ref, values, origin=origin, token=token)
         session.store.promote(ref, version.number, expected_current=state.current)
         notes["version"] = version.number
@@ -276,7 +284,7 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
             used |= {variable for variable in secret.variables if variable in entries}
             held = current[secret.name].values if secret.name in current else {}
             merged = {**held, **given}
-            if set(merged) < set(secret.fields):
+            if set(merged) | set(secret.identity or {}) < set(secret.fields):
                 partial.append(secret.name)
             if merged == held:
                 unchanged.append(secret.name)

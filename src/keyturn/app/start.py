@@ -70,7 +70,8 @@ def start_project(
     is finished by running it again.
 
     Args:
-        example: The `.env.example` to draft from; None drafts an empty manifest.
+        example: What to draft from; None looks for a `.env.example` in the folder, and
+            drafts an empty manifest where there is none.
         ask_passphrase: Gives the passphrase that takes the key file's place.
 
     Raises:
@@ -95,7 +96,7 @@ def start_project(
                 code="project.manifest_exists",
             )
     else:
-        _draft(paths, example, name, started)
+        _draft(paths, example or _find_example(paths.folder), name, started)
     manifest = load(paths.manifest.read_bytes(), file=str(paths.manifest))
     rendered = [c.render.path for c in manifest.consumers.values() if c.render is not None]
     started.ignored, started.not_ignored = ensure_ignored(paths.folder, rendered)
@@ -109,7 +110,11 @@ def _draft(paths: ProjectPaths, example: Path | None, name: str | None, started:
     else:
         data, label = _read_example(example), str(example)
     file = parse_env(data, file=label)
-    drafted = draft(file, project_name=name or _name_of(paths.folder))
+    drafted = draft(
+        file,
+        project_name=name or _name_of(paths.folder),
+        example=example is None or _is_example(example),
+    )
     failpoints.hit("init.manifest")
     durable.replace(paths.manifest, drafted.text.encode("utf-8"), mode=0o644, point="manifest")
     started.manifest_written = True
@@ -119,6 +124,32 @@ def _draft(paths: ProjectPaths, example: Path | None, name: str | None, started:
     started.settings = len(drafted.settings)
 
 
+_EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist")
+
+
+def _find_example(folder: Path) -> Path | None:
+    """
+    Return the example of an .env in *folder*, or None where there is nothing to draft from.
+
+    Raises:
+        UsageError: There is a real `.env` alone: drafting from that is to be asked for.
+    """
+    for name in _EXAMPLES:
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / ".env").is_file():
+        raise UsageError(
+            "there is an `.env` here, and no example of it to draft keyturn.toml from",
+            hint="`keyturn init --from .env` drafts from it; no secret's value is copied",
+            code="project.example",
+        )
+    return None
+
+
+def _is_example(path: Path) -> bool:
+    return any(word in path.name for word in ("example", "sample", "template", "dist"))
+
+
 def _read_example(example: Path) -> bytes:
     try:
         with example.open("rb") as file:
@@ -126,7 +157,8 @@ def _read_example(example: Path) -> bytes:
     except FileNotFoundError:
         raise NotFound(
             f"no file `{example}`",
-            hint="name the project's example of an .env with `--from`",
+            hint="name another with `--from`: an example of the .env, or the .env itself, of "
+            "which no secret's value is copied",
             code="project.example_absent",
         ) from None
     except OSError as error:

@@ -52,22 +52,17 @@ class Action(StrEnum):
     VALUE_READ = "secret.value.read", "a value was given to a person or program"
     VALUE_PROBE = "secret.value.probe", "the retrieval test used a value and did not show it"
 
-    VERSION_CREATE = "secret.version.create", "a pending version was stored; current stays", True
     VERSION_SET = "secret.version.set", "a value was given by hand and made current", True
     VERSION_GENERATE = "secret.version.generate", "a value was generated and made current", True
     VERSION_IMPORT = "secret.version.import", "a value was taken from a file and made current", True
-    VERSION_PROMOTE = "secret.version.promote", "a version was made current", True
+    VERSION_PROMOTE = "secret.version.promote", "a rotation moved current to a version", True
     VERSION_ROLL_BACK = "secret.version.rollback", "the previous version was made current", True
-    VERSION_DISCARD = "secret.version.discard", "a pending version was given up", True
-    VERSION_DESTROY = "secret.version.destroy", "the values of a version were removed", True
 
     ENVIRONMENT_DELIVER = (
         "environment.value.deliver",
         "values were put into the environment of a program about to start",
     )
-    ENVIRONMENT_GENERATE = "environment.value.generate", "missing values were generated", True
     ENVIRONMENT_IMPORT = "environment.value.import", "a file of values was taken in", True
-    BUNDLE_SEAL = "environment.bundle.seal", "the sealed bundle of an environment was rewritten"
     CONSUMER_RENDER = "consumer.file.render", "values were written to a consumer's file", True
     CONSUMER_INSPECT = "consumer.file.inspect", "a consumer's file was compared by digest"
     CONSUMER_RELOAD = "consumer.process.reload", "a consumer was told to read its values again"
@@ -85,7 +80,6 @@ class Action(StrEnum):
     AUDIT_READ = "audit.chain.read", "the audit log was shown"
     AUDIT_VERIFY = "audit.chain.verify", "the audit log was verified"
     AUDIT_EXPORT = "audit.chain.export", "the audit log was copied into a bundle"
-    CHECKPOINT_SIGN = "audit.checkpoint.sign", "the head was signed because somebody asked for it"
     SEGMENT_CREATE = "audit.segment.create", "a segment of the read log was started"
     SEGMENT_ANCHOR = "audit.segment.anchor", "the head of a segment was written into the chain"
     SEGMENT_REPAIR = "audit.segment.repair", "a torn tail of a segment was sealed off"

@@ -12,6 +12,7 @@ import click
 from keyturn.cli.commands import VERBS
 from keyturn.cli.exits import Exit, exit_of
 from keyturn.cli.output import Output
+from keyturn.cli.verb import HELP_OPTION
 from keyturn.errors import AccessDenied, InternalError, KeyturnError, Unavailable, UsageError
 from keyturn.fast import forbid_core, silence
 
@@ -59,7 +60,7 @@ class Verbs(click.Group):
 
 @click.group(
     cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={**HELP_OPTION, "max_content_width": 100},
     epilog="Exit codes: `keyturn help exit-codes`.",
 )
 @click.version_option(None, "--version", package_name="keyturn", message="keyturn %(version)s")

@@ -83,8 +83,11 @@ class Output:
         from rich.text import Text
 
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            table.add_column(column, justify="right" if column in right else "left")
+        for number, column in enumerate(columns):
+            # The first column is what a person types next: it is never cut.
+            table.add_column(
+                column, justify="right" if column in right else "left", no_wrap=number == 0
+            )
         for row in found:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
         Console(highlight=False).print(table)
@@ -146,6 +149,7 @@ _STYLES: Mapping[str, str] = {
     "live": "cyan",
     "skipped": "yellow",
     "rolled-back": "yellow",
+    "given-up": "red",
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
-__all__ = ["VerbGroup", "verb", "verb_group"]
+__all__ = ["HELP_OPTION", "VerbGroup", "verb", "verb_group"]
+
+HELP_OPTION: Final = {"help_option_names": ["-h", "--help"]}
 
 
 class _Examples(click.Command):
@@ -34,6 +36,8 @@ def verb(*, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], cl
         examples: Lines shown first in the verb's help.
         settings: Passed on to click.
     """
+    # Given to each verb, not inherited: click keeps the option that it made first.
+    settings["context_settings"] = {**HELP_OPTION, **settings.get("context_settings", {})}
 
     def wrap(function: Callable[..., Any]) -> click.Command:
         made = click.command(cls=_Examples, **settings)(function)
@@ -47,7 +51,7 @@ def verb_group(*, examples: str) -> Callable[[Callable[..., Any]], VerbGroup]:
     """Turn a function into a verb that has verbs of its own; *examples* as for `verb`."""
 
     def wrap(function: Callable[..., Any]) -> VerbGroup:
-        made = click.group(cls=VerbGroup)(function)
+        made = click.group(cls=VerbGroup, context_settings=HELP_OPTION)(function)
         made.examples = examples.strip()
         return made
 

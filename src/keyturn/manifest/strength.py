@@ -13,7 +13,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-__all__ = ["find_values", "holds_value", "is_placeholder", "looks_like_secret", "says_secret"]
+__all__ = [
+    "find_values",
+    "holds_value",
+    "is_absolute_path",
+    "is_login_pair",
+    "is_placeholder",
+    "is_setting_word",
+    "looks_like_secret",
+    "name_words",
+    "plain_words",
+    "says_password",
+    "says_secret",
+]
 
 
 def words(text: str) -> frozenset[str]:
@@ -51,6 +63,14 @@ _SHAPES: tuple[tuple[str, str, str], ...] = (
     ("LS0tLS1CRUdJTiBSU0EgUFJJVkFURS", "a private key in base64", "LS0tLS1CRUdJTiBSU0EgUFJJVkFURS"),
     ("LS0tLS1CRUdJTiBFQyBQUklWQVRF", "a private key in base64", "LS0tLS1CRUdJTiBFQyBQUklWQVRF"),
     ("LS0tLS1CRUdJTiBPUEVOU1NI", "a private key in base64", "LS0tLS1CRUdJTiBPUEVOU1NI"),
+    ("hooks.slack", "a webhook's address with its token",
+     r"hooks\.slack(?:-gov)?\.com/[a-z]{4,16}/[A-Za-z0-9]{1,64}/[A-Za-z0-9]{1,64}/[A-Za-z0-9/]{6,}"),
+    ("webhooks/", "a webhook's address with its token",
+     r"webhooks/[0-9]{5,25}/[A-Za-z0-9_-]{10,}"),
+    ("webhook", "a webhook's address with its token",
+     r"webhook(?:b2)?/[0-9a-f]{8}-[0-9a-f-]{27}[A-Za-z0-9@/-]{10,}"),
+    ("api.telegram.org/bot", "a bot's address with its token",
+     r"api\.telegram\.org/bot[0-9]{5,16}:[A-Za-z0-9_-]{20,}"),
     ("eyJ", "a signed token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
 )  # fmt: skip
 _URL_PASSWORD = re.compile(
@@ -87,15 +107,25 @@ _MAX_LOOKED_AT = 65_536
 
 # The last word of a variable's name, once words that only qualify are taken off.
 _SECRET_WORDS = words(
-    "apikey credential credentials dsn pass passphrase passwd password pwd secret token"
+    "apikey credential credentials dsn pass passphrase passwd password pepper pw pwd secret token"
+)
+_PASSWORD_WORDS = words("pass passphrase passwd password pw pwd")
+_LOGIN_WORDS = words("auth basicauth credential credentials creds userpass")
+# Names that end in one of these describe something, whatever stands before.
+_SETTING_WORDS = words(
+    "activity addr address alg algorithm audience bytes channel count dir directory domain"
+    " enabled endpoint environment events expires expiry file header headers host hostname id ids"
+    " image interval issuer lang language length level limit locale max method min mode name names"
+    " owner path paths policy port prefix provider realm region retries role rounds scope scopes"
+    " server size status strategy tag timeout ttl type user username version"
 )
 _KEY_WORDS = words(
     "access api app auth encryption hmac jwt license master private secret service session shared"
     " signing ssh webhook"
 )
 _QUALIFIERS = words(
-    "alt b64 base base64 backup current dev fallback hex live new next old pem prev previous"
-    " primary prod secondary test value"
+    "alt b64 base base64 backup current dev fallback fallbacks hex live new next old pem prev"
+    " previous primary prod secondary test value"
 )
 _HARMLESS_VALUE = re.compile(
     r"true|false|yes|no|on|off"
@@ -104,6 +134,9 @@ _HARMLESS_VALUE = re.compile(
     r"|[A-Za-z0-9_./-]{1,300}\.(?:json|pem|key|crt|p12|txt|ya?ml)",  # a file
     re.IGNORECASE,
 )
+_LOGIN_PAIR = re.compile(r"(?P<user>[^\s:/@,;{}]{1,128}):(?P<password>[^\s/]{1,512})")
+_PORT_NUMBER = re.compile(r"[0-9]{1,5}")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_.@-]{1,100}){2,32}/?")
 _PUBLIC_WORDS = words("public publishable site sitekey hash sha commit checksum digest")
 _RANDOM_TEXT = re.compile(r"[A-Za-z0-9+/_=-]{32,512}")
 _LIKELY_LENGTH = 12
@@ -132,11 +165,46 @@ def _is_weak(word: str) -> bool:
     return _TRAILING_DIGITS.sub("", word) in _WEAK_WORDS
 
 
-def says_secret(name: str) -> bool:
-    """Tell whether the variable *name* promises a secret: `..._PASSWORD`, `..._API_KEY`."""
-    parts = [word for word in _BETWEEN_WORDS.split(name.casefold()) if word]
+def name_words(name: str) -> list[str]:
+    """Return the words of the variable *name*, in small letters."""
+    return [word for word in _BETWEEN_WORDS.split(name.casefold()) if word]
+
+
+def plain_words(name: str) -> list[str]:
+    """Return the words of *name* less those at its end that only qualify, such as `_B64`."""
+    parts = name_words(name)
     while parts and (parts[-1] in _QUALIFIERS or parts[-1].isdigit()):
         parts.pop()
+    return parts
+
+
+def is_setting_word(word: str) -> bool:
+    """Tell whether a name that ends in *word* describes something: `_ID`, `_TTL`, `_PATH`."""
+    return word in _SETTING_WORDS
+
+
+def says_password(name: str) -> bool:
+    """Tell whether the variable *name* promises a password."""
+    return plain_words(name)[-1:] != [] and plain_words(name)[-1] in _PASSWORD_WORDS
+
+
+def is_absolute_path(text: str) -> bool:
+    """Tell whether *text* is a path from the root, and not base64 that begins with a slash."""
+    if _PATH.fullmatch(text) is None:
+        return False
+    parts = text.strip("/").split("/")
+    return not any(len(part) >= _LIKELY_LENGTH and _is_mixed(part) for part in parts)
+
+
+def is_login_pair(text: str) -> bool:
+    """Tell whether *text* has the form `user:password`, and not that of a host with its port."""
+    match = _LOGIN_PAIR.fullmatch(text)
+    return match is not None and _PORT_NUMBER.fullmatch(match["password"]) is None
+
+
+def says_secret(name: str) -> bool:
+    """Tell whether the variable *name* promises a secret: `..._PASSWORD`, `..._API_KEY`."""
+    parts = plain_words(name)
     if not parts:
         return False
     last = parts[-1]
@@ -213,9 +281,22 @@ def holds_value(name: str, text: str) -> str | None:
     """
     for _, what in find_values(text):
         return what
-    if not says_secret(name) or is_placeholder(text) or _is_variable(text):
+    if is_placeholder(text) or _is_variable(text):
         return None
-    return None if _HARMLESS_VALUE.fullmatch(text) else "a value under a name that says secret"
+    if _holds_login(name, text):
+        return "a user and a password"
+    if not says_secret(name) or _HARMLESS_VALUE.fullmatch(text):
+        return None
+    if is_absolute_path(text) and not says_password(name):
+        return None
+    return "a value under a name that says secret"
+
+
+def _holds_login(name: str, text: str) -> bool:
+    parts = name_words(name)
+    if not _LOGIN_WORDS.intersection(parts) or is_setting_word(parts[-1]):
+        return False
+    return is_login_pair(text) and not is_placeholder(text.partition(":")[2])
 
 
 def _is_made_of_words(text: str) -> bool:

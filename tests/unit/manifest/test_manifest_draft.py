@@ -65,7 +65,7 @@ def kinds(text):
         ("OPENAI_API_KEY=x", {"openai": "openai-key"}),
         ("SENDGRID_API_KEY=x", {"sendgrid": "sendgrid-key"}),
         ("SENTRY_DSN=x", {"sentry": "guided"}),
-        ("OPENSEARCH_USERNAME=x\nOPENSEARCH_PASSWORD=y", {"opensearch": "generated"}),
+        ("OPENSEARCH_USERNAME=shop\nOPENSEARCH_PASSWORD=y", {"opensearch": "generated"}),
         ("VAULT_ROLE_ID=x\nVAULT_SECRET_ID=y", {"vault": "vault-approle"}),
         ("VAULT_TOKEN=x", {"vault-token": "guided"}),
         ("AWS_ACCESS_KEY_ID=x\nAWS_SECRET_ACCESS_KEY=y", {"aws": "aws-access-key"}),
@@ -143,23 +143,34 @@ def test_the_commented_target_loads_once_it_is_uncommented():
         "# Optional\nOPENAI_API_KEY=your_key",
         "# --- Optional integrations ---\n\nOPENAI_API_KEY=your_key",
         "OPENAI_API_KEY=your_key # optional",
-        "OPENAI_API_KEY=",
+        "# --- Optional ---\n\n# Search\nSEARCH_URL=x\n\n# Models\nOPENAI_API_KEY=",
+        "# Optional integrations\nSEARCH_URL=x\nOPENAI_API_KEY=",
+        "# Optional: see the guide\n\nSEARCH_URL=x\nOPENAI_API_KEY=",
     ],
 )
 def test_what_may_lack_is_not_required(text):
-    """Commented out, called optional, or empty."""
+    """Commented out, or called optional by its comment or its section."""
     _, manifest = drafted(text)
 
     assert not manifest.secrets["openai"].required
 
 
-def test_an_empty_one_is_marked_for_review():
-    """Empty may mean optional, or only not filled in."""
-    result, _ = drafted("OPENAI_API_KEY=")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OPENAI_API_KEY=",
+        "# Optional: the search\n# SEARCH_URL=\nOPENAI_API_KEY=",
+        "# Optional variables are marked so, all the others must be there\nA=1\n\nOPENAI_API_KEY=",
+        "# Not optional\nOPENAI_API_KEY=",
+        "# --- Optional ---\n\nA=1\n\n# --- Models ---\n\nOPENAI_API_KEY=",
+    ],
+)
+def test_an_empty_one_is_required(text):
+    """Empty is how a secret that must be there is written; another's comment says nothing of it."""
+    result, manifest = drafted(text)
 
-    assert "required = false  # review: empty in the example" in result.text
-    assert ["openai"] == [n.name for n in result.review if "empty" in n.reason]
-    assert "`openai`: empty in the example: may it lack?" in map(str, result.review)
+    assert manifest.secrets["openai"].required
+    assert "required" not in result.text
 
 
 @pytest.mark.parametrize(
@@ -267,6 +278,148 @@ def test_more_than_a_manifest_holds_is_refused():
         drafted("".join(f"V{n}={'é' * 1_000}\n" for n in range(500)))
 
 
+@pytest.mark.parametrize(
+    "name",
+    """LDAP_BIND_PW FIREBASE_CREDENTIALS_JSON DISCORD_WEBHOOK TEAMS_WEBHOOK_URL SLACK_WEBHOOK_URL
+    WEBHOOK_ENDPOINT BASIC_AUTH TELEGRAM_BOT PAGERDUTY_ROUTING_KEY MAILGUN_SENDING_KEY
+    ALGOLIA_ADMIN_KEY SEGMENT_WRITE_KEY GOOGLE_MAPS_KEY SECRET_KEY_FALLBACKS OTP_SEED KEY
+    TLS_KEY_B64 SOME_KEYS""".split(),
+)
+def test_a_name_in_doubt_is_a_secret(name):
+    """A person is asked, since a plain setting would be committed."""
+    result, manifest = drafted(f"{name}=")
+    (secret,) = manifest.secrets.values()
+
+    assert (SecretKind.GUIDED, True) == (secret.kind, secret.required)
+    assert secret.name in {note.name for note in result.review}
+    assert "# review: " in result.text.partition("[consumers.")[2]
+
+
+@pytest.mark.parametrize(
+    "name", ["COOKIE_HASH_KEY", "COOKIE_BLOCK_KEY", "HASHIDS_SALT", "PASSWORD_PEPPER"]
+)
+@pytest.mark.parametrize("value", ["", "changeme", "hunter22"])
+def test_what_seals_or_hashes_is_made_here(name, value):
+    """Nobody issues it; that it must not change lightly is said."""
+    result, manifest = drafted(f"{name}={value}")
+
+    assert [SecretKind.GENERATED] == [s.kind for s in manifest.secrets.values()]
+    assert any("makes void" in note.reason for note in result.review)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SLACK_WEBHOOK_URL=https://hooks.slack.com/services/T1/B2/c3d4e5f6g7",
+        "ALERTS_WEBHOOK=https://chat.internal/hooks/1",
+        "BASIC_AUTH=admin:hunter22",
+        "METRICS_AUTH_LINE=admin:hunter22",
+        "LDAP_BIND_PW=1234",
+        "TELEGRAM_BOT=123456:abc",
+        "GOOGLE_MAPS_KEY=abc",
+        "DB_PASSWORD=/run/x",
+    ],
+)
+@pytest.mark.parametrize("example", [True, False])
+def test_a_value_under_a_doubtful_name_is_not_copied(line, example):
+    """Neither from an example nor from a real file."""
+    result, manifest = drafted(line, example=example)
+
+    assert 1 == len(manifest.secrets)
+    assert line.partition("=")[2] not in result.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    """STRIPE_PUBLISHABLE_KEY=pk_test_x RECAPTCHA_SITE_KEY=x NEXT_PUBLIC_MAPS_KEY=x CACHE_KEY=x
+    WEBHOOK_ID=7 WEBHOOK_PATH=/hooks WEBHOOK_RETRIES=3 WEBHOOK_EVENTS=push BCRYPT_SALT_ROUNDS=12
+    SEED=42 CORS_ALLOW_CREDENTIALS=true AUTH_ENABLED=false AUTH_SCOPES=read:user AUTH_PORT=
+    AUTH_ADDR=auth:8080 SMTP_AUTH=login BOT_NAME=x BOT_PREFIX=! API_KEY_HEADER=X-Key PW_LENGTH=12
+    GOOGLE_APPLICATION_CREDENTIALS=/secrets/gcp.json SIGNING_KEY=/etc/app/signing
+    TLS_KEY=certs/dev.pem AUTH_URL=https://auth.example.org""".split(),
+)
+def test_what_is_clearly_no_secret_stays_a_setting(line):
+    """Public halves, identifiers, descriptions and paths."""
+    name, _, value = line.partition("=")
+
+    assert {name: value} == drafted(line)[1].config_in("production")
+
+
+@pytest.mark.parametrize(
+    "name", "SIGNING_KEY JWT_SECRET ENCRYPTION_KEY SESSION_SECRET JWT_PRIVATE_KEY WHATEVER".split()
+)
+@pytest.mark.parametrize("label", ["", "RSA ", "EC ", "ENCRYPTED "])
+def test_a_private_key_is_never_made_of_random_text(name, label):
+    """A new one must be a key too, so a person brings it."""
+    head = f"-----BEGIN {label}PRIVATE " + "KEY-----"
+    result, manifest = drafted(f'{name}="{head}\nabc\n"')
+
+    assert [SecretKind.GUIDED] == [s.kind for s in manifest.secrets.values()]
+    assert any("private key stands there" in note.reason for note in result.review)
+
+
+def test_the_pair_that_signs_tokens_is_still_made_here():
+    """Both halves are there, so what makes the next pair is known."""
+    head = "-----BEGIN PRIVATE " + "KEY-----"
+    _, manifest = drafted(f'JWT_PRIVATE_KEY="{head}\nabc\n"\nJWT_PUBLIC_KEY=x')
+
+    assert SecretKind.JWT_SIGNING_KEY is manifest.secrets["jwt"].kind
+
+
+@pytest.mark.parametrize(
+    "text", ["DB_PASSWORD=", "DB_USER=\nDB_PASSWORD=x", "DB_USER=<user>\nDB_PASSWORD=x"]
+)
+def test_no_login_is_made_up(text):
+    """Where the example names none, a person is asked."""
+    result, manifest = drafted(text)
+
+    assert {} == dict(manifest.secrets["db"].identity)
+    assert "# review: which login?" in result.text
+
+
+def test_no_login_is_drawn_by_lot_either():
+    """A generated secret without its login's name would make one up: a person brings both."""
+    result, manifest = drafted("OPENSEARCH_USERNAME=\nOPENSEARCH_PASSWORD=x")
+
+    assert SecretKind.GUIDED is manifest.secrets["opensearch"].kind
+    assert "# review: which login?" in result.text
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name", "kind"),
+    [
+        ("S3_", "s3", "aws-access-key"),
+        ("AWS_", "aws", "aws-access-key"),
+        ("MINIO_", "minio-access-key", "guided"),
+        ("", "access-key", "guided"),
+    ],
+)
+def test_an_access_key_and_its_secret_key_are_one(prefix, name, kind):
+    """They are issued together and change together."""
+    _, manifest = drafted(f"{prefix}ACCESS_KEY=x\n{prefix}SECRET_KEY=y")
+
+    assert {name: kind} == {n: s.kind.value for n, s in manifest.secrets.items()}
+    assert {
+        "access_key_id": f"{prefix}ACCESS_KEY",
+        "secret_access_key": f"{prefix}SECRET_KEY",
+    } == dict(manifest.secrets[name].fields)
+
+
+def test_a_real_file_brings_no_finding_and_no_comment():
+    """Real values are where they belong; its comments may say anything."""
+    text = (
+        "# was hunter22 before\nDB_USER=shop\nDB_PASSWORD=Tq9-vX2m.Lp4zR8k\nPORT=80 # see bob\n"
+        "BANNER=it is Tq9-vX2m.Lp4zR8k\n"
+    )
+    result, manifest = drafted(text, example=False)
+
+    assert () == result.findings
+    assert {"PORT": "80"} == manifest.config_in("production")
+    for word in ("Tq9", "hunter22", "bob"):
+        assert word not in result.text
+    assert ["BANNER"] == [n.name for n in result.review if "value of a secret" in n.reason]
+
+
 _NAMES = st.one_of(
     st.sampled_from(
         "DB_HOST DB_PORT DB_NAME DB_SSLMODE DB_USER DB_PASSWORD DB_ADMIN_USER DB_ADMIN_PASSWORD "
@@ -275,6 +428,8 @@ _NAMES = st.one_of(
         "TWITCH_CLIENT_SECRET STRIPE_SECRET_KEY STRIPE_WEBHOOK_SECRET STRIPE_WEBHOOK_SECRET_ALT "
         "SENTRY_DSN OPENSEARCH_USERNAME OPENSEARCH_PASSWORD VAULT_ROLE_ID VAULT_SECRET_ID PGPASSWORD "
         "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY SMTP_USER SMTP_PASSWORD LD_TOKEN PATH KEYTURN_X "
+        "BASIC_AUTH SLACK_WEBHOOK_URL HASHIDS_SALT S3_ACCESS_KEY S3_SECRET_KEY TELEGRAM_BOT X_KEY "
+        "OTP_SEED LDAP_BIND_PW GOOGLE_APPLICATION_CREDENTIALS SIGNING_KEY AUTH_X "
         "VAPID_PRIVATE_KEY VAPID_PUBLIC_KEY SSH_KEY A_TOKEN a_token _SECRET __KEY 9".split()
     ),
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True),
@@ -300,6 +455,11 @@ _VALUES = st.one_of(
         + [
             "https://u:Tq9vX2mLp4@h/",
             "redis://:x@h",
+            "admin:hunter22",
+            "/secrets/gcp.json",
+            "/run/secrets",
+            "-----BEGIN PRIVATE " + "KEY-----\nabc",
+            "https://hooks.slack.com/services/T1/B2/c3d4e5f6g7",
             "a\nb",
             "2024-01-01",
             "kJ8s9Qw2Lm4Np6Rt8Vx0Zb2Dc4",
@@ -315,8 +475,8 @@ _COMMENTS = st.one_of(
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.lists(st.tuples(_NAMES, _VALUES, _COMMENTS, st.booleans()), max_size=14))
-def test_whatever_is_drafted_loads(entries):
+@given(st.lists(st.tuples(_NAMES, _VALUES, _COMMENTS, st.booleans()), max_size=14), st.booleans())
+def test_whatever_is_drafted_loads(entries, example):
     """No `.env` file makes a manifest with an error in it, and no real-looking value gets in."""
     lines = []
     for name, value, comment, live in entries:
@@ -325,10 +485,11 @@ def test_whatever_is_drafted_loads(entries):
         text = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         lines.append(f'{"" if live else "# "}{name}="{text}"')
 
-    result, manifest = drafted("\n".join(lines))
+    result, manifest = drafted("\n".join(lines), example=example)
 
     assert LIVE not in result.text
     assert "Tq9vX2mLp4" not in result.text
+    assert "c3d4e5f6g7" not in result.text
     tomllib.loads(result.text)
     assert {s.name for s in result.secrets} == set(manifest.secrets)
     for environment in manifest.environments:

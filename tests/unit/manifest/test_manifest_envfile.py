@@ -73,6 +73,40 @@ def test_a_value_is_read_exactly(line, value):
         assert {"B": "2", "A": value} == values(f"B=2\r\n{line}\r\n")
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("A=${X}", True),
+        ("A=pa$word", True),
+        ("A=a${X:-b}c # note", True),
+        ('A="a $X"', True),
+        (r'A="\\\\$X"', True),
+        (r'A="\$X"', False),
+        ("A='${X}'", False),
+        ("A=5$ # ${X}", False),
+        ("A=$1$(id)", False),
+        ('A="5$" # $X', False),
+    ],
+)
+def test_what_other_readers_would_replace_is_marked(line, expected):
+    """Taken as it stands all the same; never in single quotes, nor behind a backslash."""
+    (entry,) = parse_env(line.encode(), file=".env").entries
+
+    assert expected is entry.interpolates
+
+
+def test_sections_outlast_the_comments_in_them():
+    """Ruled headings hold to the next one, those that only stand apart to the next gap."""
+    file = parse_env(
+        b"# ---\n# One\n# ---\n\n# about a\nA=\n\nB=\n\n# Two\n\nC=\nD=\n\n# == Three ==\nE=\n",
+        file="x",
+    )
+
+    assert [("One",), ("One",), ("One", "Two"), ("One", "Two"), ("Three",)] == [
+        tuple(w.strip("= ") for w in e.section if w.strip("-")) for e in file.entries
+    ]
+
+
 def test_a_byte_order_mark_is_passed_over():
     """A file from a Windows editor."""
     assert {"A": "1"} == values(b"\xef\xbb\xbfA=1\n")
@@ -174,8 +208,10 @@ def test_no_value_shows_in_any_text_form():
         b"=" * 1_000_000,
         b" " * 1_000_000,
         b"garbage\n" * 100_000,
+        b"#" + b"-" * 1_000_000 + b"x",
+        b'A="' + b"\\\\" * 400_000 + b'"',
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_hostile_files_take_bounded_time(data):
     """No line makes the reader go over the rest of the file again and again."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from keyturn.app.secrets import import_values
+from keyturn.app.secrets import Imported, import_values
+from keyturn.app.settings import TakenSettings, take_settings
 from keyturn.app.shred import shred
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
@@ -22,8 +24,9 @@ from keyturn.cli.options import (
 from keyturn.cli.output import Output
 from keyturn.cli.prompt import confirm, has_terminal
 from keyturn.cli.verb import verb
-from keyturn.errors import KeyturnError, UsageError
-from keyturn.manifest import parse_env
+from keyturn.core.ids import VariableName
+from keyturn.errors import Conflict, KeyturnError, UsageError
+from keyturn.manifest import EnvFile, parse_env
 
 EXAMPLES = """
 keyturn import .env
@@ -41,6 +44,12 @@ _MAX_BYTES = 1024 * 1024
     default=None,
     help="Remove the file afterwards, or do not ask.",
 )
+@click.option(
+    "--settings/--no-settings",
+    "with_settings",
+    default=True,
+    help="Take plain settings into keyturn.toml too (the default), or leave it alone.",
+)
 @environment_option
 @reason_option
 @yes_option
@@ -49,6 +58,7 @@ _MAX_BYTES = 1024 * 1024
 def command(
     file: Path,
     shred_file: bool | None,
+    with_settings: bool,
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
@@ -59,7 +69,8 @@ def command(
     """
     Take the secrets of the .env FILE into the store, in one transaction.
 
-    Only variables that the manifest declares as secrets are taken; the others are
+    Variables that the manifest declares as secrets go to the store. Plain settings
+    that differ are written into keyturn.toml, for this environment. The others are
     listed. Nothing is printed of any value.
     """
     output = Output(quiet=quiet)
@@ -72,30 +83,58 @@ def command(
         where = pick_environment(session, environment)
         confirm_change(session, where, f"import `{file}` into `{where}`?", yes=yes)
         done = import_values(session, where, parsed)
+        given = {VariableName(entry.name): entry.value for entry in parsed.live}
+        settings = take_settings(session, where, given, write=with_settings)
     if as_json:
-        output.data(
-            {
-                "stored": dict(done.stored),
-                "unchanged": list(done.unchanged),
-                "settings": list(done.settings),
-                "unknown": list(done.unknown),
-                "partial": list(done.partial),
-                "problems": [str(problem) for problem in parsed.problems],
-            }
-        )
+        output.data(_document(parsed, done, settings))
     else:
-        for name, number in done.stored.items():
-            output.say(f"{where}/{name}: version {number} is current")
-        if done.unchanged:
-            output.say(f"unchanged: {', '.join(done.unchanged)}")
-        for name in done.partial:
-            output.warn(f"`{name}` has some of its fields only; `keyturn test` names the others")
-        if done.settings:
-            output.say(f"plain settings, left to the manifest: {', '.join(done.settings)}")
-        if done.unknown:
-            output.warn(f"not in the manifest, not taken: {', '.join(done.unknown)}")
-    _offer_shred(file, output, wanted=shred_file, taken=bool(done.stored or done.unchanged))
-    return Exit.DONE if done.stored or done.unchanged else Exit.NOTHING
+        _tell(output, where, parsed, done, settings)
+    taken = bool(done.stored or done.unchanged or settings.written or settings.unchanged)
+    left = [*done.unknown, *settings.refused]
+    _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
+    return Exit.DONE if taken else Exit.NOTHING
+
+
+def _document(parsed: EnvFile, done: Imported, settings: TakenSettings) -> dict[str, object]:
+    return {
+        "stored": dict(done.stored),
+        "unchanged": list(done.unchanged),
+        "settings": settings.written,
+        "settings_unchanged": settings.unchanged,
+        "settings_left": settings.refused,
+        "unknown": list(done.unknown),
+        "partial": list(done.partial),
+        "problems": [str(problem) for problem in parsed.problems],
+    }
+
+
+def _tell(
+    output: Output, where: str, parsed: EnvFile, done: Imported, settings: TakenSettings
+) -> None:
+    for name, number in done.stored.items():
+        output.say(f"{where}/{name}: version {number} is current")
+    if done.unchanged:
+        output.say(f"unchanged: {', '.join(done.unchanged)}")
+    for name in done.partial:
+        output.warn(f"`{name}` has some of its fields only; `keyturn test` names the others")
+    if settings.written:
+        output.say(f"keyturn.toml: settings for `{where}` taken: {', '.join(settings.written)}")
+    if settings.refused:
+        output.warn(
+            f"settings that keyturn.toml says otherwise, not taken: {', '.join(settings.refused)}: "
+            "declare what is a secret under `[secrets]`, or correct `[config]`"
+        )
+    if done.unknown:
+        output.warn(
+            f"not in the manifest, not taken: {', '.join(done.unknown)}: declare them in "
+            "keyturn.toml and import again"
+        )
+    literal = [entry.name for entry in parsed.live if entry.interpolates]
+    if literal:
+        output.warn(
+            f"taken as written, with the `${{NAME}}` in them, in whose place some readers of an "
+            f".env put a value: {', '.join(literal)}"
+        )
 
 
 def _read(file: Path) -> bytes:
@@ -109,8 +148,17 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _offer_shred(file: Path, output: Output, *, wanted: bool | None, taken: bool) -> None:
+def _offer_shred(
+    file: Path, output: Output, *, wanted: bool | None, taken: bool, left: Sequence[str]
+) -> None:
     if not taken or wanted is False:
+        return
+    if left:
+        # Their only copy may be this one.
+        text = f"`{file}` is kept: it holds what was not taken: {', '.join(left)}"
+        if wanted:
+            raise Conflict(text, hint="declare them in keyturn.toml and import again")
+        output.say(text)
         return
     if wanted is None:
         if not has_terminal():

@@ -23,7 +23,12 @@ keyturn init --passphrase            # no key file: ask for a passphrase each ti
 
 
 @verb(examples=EXAMPLES)
-@click.option("--from", "example", type=click.Path(path_type=Path), help="An example of the .env.")
+@click.option(
+    "--from",
+    "example",
+    type=click.Path(path_type=Path),
+    help="An example of the .env; default: .env.example, if it is there.",
+)
 @click.option("--name", help="The project's name; default: the folder's.")
 @click.option("--passphrase", is_flag=True, help="Take the root key from a passphrase.")
 @click.option(

@@ -92,6 +92,11 @@ def command(
         if give_up:
             return _give_up(session, output, ref, yes=yes)
         confirm_change(session, where, f"rotate `{ref}`?", yes=yes)
+        if now and (unseen := rotations.unseen_consumers(session, ref)):
+            output.warn(
+                f"{', '.join(unseen)} cannot be reloaded or seen to use the new version, and the "
+                "old one ends at once: restart now, or leave `--now` away"
+            )
         with StepDisplay(output, str(ref)) as display:
             report = rotations.rotate(
                 session, ref, now=now, listener=display.progress, say=display.say
