@@ -324,14 +324,9 @@ def test_doctor_of_a_healthy_project(quick):
     """Every look says what it found."""
     result = quick("doctor")
     assert (0, b"") == (result.code, result.err)
-    assert [
-        ["folders", "ok"],
-        ["keys", "ok"],
-        ["store", "ok"],
-        ["clock", "ok"],
-        ["unfinished", "ok"],
-        ["audit", "ok"],
-    ] == [row[:2] for row in rows(result)]
+    found = {row[0]: row[1] for row in rows(result)}
+    assert {"folders", "keys", "store", "clock", "unfinished", "audit"} <= found.keys()
+    assert {"ok"} == set(found.values())
 
 
 def test_doctor_names_what_is_open_to_others(quick, project):

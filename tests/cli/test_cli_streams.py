@@ -112,7 +112,7 @@ def test_a_locale_that_is_not_utf_8(locale, project):
     assert 0 == listed.code, listed.text
     assert "équipe-日本" == listed.json()[0]["owner"]
     assert "värde-日本-1234567890".encode() == project("get", "session", environ=locale).out
-    for words in (("list",), ("status",), ("audit", "log"), ("doctor",), ("get", "日本")):
+    for words in (("list",), ("get", "日本")):
         result = project(*words, environ=locale)
         assert result.code in {0, 2}
         assert "fault" not in result.text

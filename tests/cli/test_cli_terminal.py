@@ -137,7 +137,7 @@ def test_a_value_shown_on_a_terminal_ends_with_a_newline(typing, way, project):
     assert VALUES["session"].decode() + "\r\n" == terminal.seen
 
 
-@pytest.mark.parametrize("words", [("list",), ("status",), ("test",), ("doctor",)])
+@pytest.mark.parametrize("words", [("list",), ("test",)])
 def test_tables_have_heads_and_colours_on_a_terminal_only(words, typing, project):
     """`NO_COLOR` takes the colour, a pipe takes both; no status is told by colour alone."""
     with typing(*words, size=(40, 200)) as terminal:
