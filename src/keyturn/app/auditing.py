@@ -175,6 +175,8 @@ def export(session: Session, path: Path) -> int:
 def _whole_or_absent(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.part")
     try:
+        # What an export left that was killed.
+        part.unlink(missing_ok=True)
         yield part
         part.rename(path)
         durable.sync_directory(path.parent)

@@ -154,7 +154,7 @@ def _check_variable(path: Path, variable: VariableName, faults: Faults) -> None:
         faults.add(path, message, "rename it")
     elif is_loader_variable(variable):
         message = f"`{variable}` decides what programs run, so no stored value may set it"
-        faults.add(path, message, "rename it, or put a plain setting into `[config]`")
+        faults.add(path, message, "choose another variable name")
 
 
 def _admins(tables: Mapping[str, Mapping[str, object]]) -> frozenset[str]:
