@@ -333,6 +333,8 @@ def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoR
                 os.execve(b"/bin/sh", [b"sh", path, *map(os.fsencode, command[1:])], environ)  # noqa: S606
             absent = isinstance(error, FileNotFoundError | NotADirectoryError)
             refused = refused or (None if absent and path != name else error)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # we go on: as it was for us
+        _signal.signal(number, _signal.SIG_IGN)
     raise refused or FileNotFoundError(2, "No such file or directory")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 
 import pytest
 from hypothesis import given
@@ -134,3 +135,11 @@ def test_a_file_that_cannot_be_started_gives_the_shell_s_code(tmp_path, capsys, 
         f"error: cannot start `{tmp_path}`: Permission denied",
         "error: cannot start ``: No such file or directory",
     ] == capsys.readouterr().err.splitlines()
+
+
+def test_a_program_that_cannot_be_started_leaves_our_signals_alone():
+    """What the interpreter ignores for itself is ignored again, for we go on."""
+    with pytest.raises(FileNotFoundError):
+        fast.replace_process(["keyturn-no-such-program"], {b"PATH": b"/nonexistent"})
+    assert signal.SIG_IGN == signal.getsignal(signal.SIGPIPE)
+    assert signal.SIG_IGN == signal.getsignal(signal.SIGXFSZ)
