@@ -223,3 +223,11 @@ def test_a_file_with_what_was_not_taken_is_not_shredded(dotenv, quick):
     assert 5 == result.code
     assert "holds what was not taken: STRANGER" in result.text
     assert path.exists()
+
+
+def test_an_empty_line_is_taken_where_nothing_is_held(dotenv, quick):
+    """The program had it empty until now; but an empty line never replaces a value."""
+    dotenv(b"SESSION_SECRET=\nDB_PASSWORD=\n")
+    result = quick("import", ".env")
+    assert "taken as empty" not in result.text
+    assert VALUES["session"] == quick("get", "session").out

@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 
+_EMPTY = SecretValue(b"")
+
+
 @dataclass(frozen=True, slots=True)
 class SecretRow:
     """One line of `keyturn list`."""
@@ -59,6 +62,8 @@ class Imported:
         settings: Variables that the manifest declares as plain settings.
         unknown: Variables that the manifest does not declare.
         partial: Secrets that got some of their fields only.
+        empty: Required variables that the file leaves empty and that had no value:
+            taken as empty, as the program had them until now.
     """
 
     stored: Mapping[SecretName, int]
@@ -66,6 +71,7 @@ class Imported:
     settings: Sequence[VariableName]
     unknown: Sequence[VariableName]
     partial: Sequence[SecretName]
+    empty: Sequence[VariableName]
 
 
 def set_fields(session: Session, ref: SecretRef, values: Values) -> Version:
@@ -260,13 +266,12 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
     one transaction, so an import is whole or did not happen.
     """
     entries = {
-        VariableName(entry.name): entry.value
-        for entry in file.entries
-        if not entry.commented_out and entry.value
+        VariableName(entry.name): entry.value for entry in file.entries if not entry.commented_out
     }
     stored: dict[SecretName, int] = {}
     unchanged: list[SecretName] = []
     partial: list[SecretName] = []
+    empty: list[VariableName] = []
     used: set[VariableName] = set()
     declared = session.manifest.secrets_in(environment)
     with session.access.change(
@@ -274,15 +279,20 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
     ) as notes:
         current = session.store.read_many(environment, [secret.name for secret in declared])
         for secret in declared:
+            used |= {variable for variable in secret.variables if variable in entries}
+            held = current[secret.name].values if secret.name in current else {}
+            # An empty line never takes the place of a value.
             given = {
                 field: entries[variable]
-                for field, variable in secret.fields.items()
-                if variable is not None and variable in entries
+                for variable, field in secret.variables.items()
+                if variable in entries
+                and (entries[variable] or (secret.required and field not in held))
             }
             if not given:
                 continue
-            used |= {variable for variable in secret.variables if variable in entries}
-            held = current[secret.name].values if secret.name in current else {}
+            empty += [
+                name for name, field in secret.variables.items() if given.get(field) == _EMPTY
+            ]
             merged = {**held, **given}
             if set(merged) | set(secret.identity or {}) < set(secret.fields):
                 partial.append(secret.name)
@@ -304,6 +314,7 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
         settings=[name for name in rest if name in config],
         unknown=[name for name in rest if name not in config],
         partial=partial,
+        empty=empty,
     )
 
 

@@ -104,6 +104,7 @@ def _document(parsed: EnvFile, done: Imported, settings: TakenSettings) -> dict[
         "settings_left": settings.refused,
         "unknown": list(done.unknown),
         "partial": list(done.partial),
+        "empty": list(done.empty),
         "problems": [str(problem) for problem in parsed.problems],
     }
 
@@ -117,6 +118,8 @@ def _tell(
         output.say(f"unchanged: {', '.join(done.unchanged)}")
     for name in done.partial:
         output.warn(f"`{name}` has some of its fields only; `keyturn test` names the others")
+    if done.empty:
+        output.warn(f"empty in the file, and taken as empty: {', '.join(done.empty)}")
     if settings.written:
         output.say(f"keyturn.toml: settings for `{where}` taken: {', '.join(settings.written)}")
     if settings.refused:
