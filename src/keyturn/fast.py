@@ -182,22 +182,18 @@ def database_stamp(project: str) -> str:
 
 
 def open_bundle(project: str, environment: str) -> "Bundle":
-    """
-    Return the bundle of *environment*, fresh.
-
-    Raises:
-        Exception: It cannot serve, for any reason; the age library has kinds of its own.
-    """
+    """Return the bundle of *environment*, fresh; raises whatever keeps it from serving."""
     import time
 
     state = f"{project}/{STATE_FOLDER}"
-    status = os.stat(state)
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise PermissionError(state)
     mark, store_id = read_private(f"{state}/locator", 256).decode("ascii").split()
     if mark != LOCATOR_MARK or not store_id.isalnum():
         raise ValueError("locator")
     keys = f"{key_home()}/{store_id}"
+    for folder in (state, keys):
+        status = os.stat(folder)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(folder)
     identity = read_private(f"{keys}/bundle.key", 4096)
     sealed = read_private(f"{state}/bundles/{environment}.age", 65536)
     generation = read_private(f"{keys}/generation.{environment}", 64).strip()

@@ -231,3 +231,12 @@ def test_an_empty_line_is_taken_where_nothing_is_held(dotenv, quick):
     result = quick("import", ".env")
     assert "taken as empty" not in result.text
     assert VALUES["session"] == quick("get", "session").out
+
+
+def test_a_file_with_a_line_that_was_not_read_is_not_shredded(dotenv, quick):
+    """What stands there may be the only copy of a value."""
+    path = dotenv(b"SESSION_SECRET=" + NEW + b'\nAPI_KEY="never closed\n')
+    result = quick("import", ".env", "--shred")
+    assert 5 == result.code
+    assert "line 2" in result.text
+    assert path.exists()

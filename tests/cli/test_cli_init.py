@@ -321,3 +321,15 @@ def test_a_store_that_has_its_passphrase_is_finished_without_asking(bare):
         assert -signal.SIGKILL == terminal.finish()
     again = bare("init", "--passphrase")
     assert 0 == again.code, again.text
+
+
+@pytest.mark.parametrize("home", ["keys", "./keys", "INSIDE"])
+def test_keys_inside_the_project_are_refused(place, home):
+    """A key folder that git would take in, or that moves with the working folder, is none."""
+    home = str(place.folder / "kk") if home == "INSIDE" else home
+    result = place(
+        "init", "--from", ".env.example", environ={**place.environ, "KEYTURN_HOME": home}
+    )
+    assert 2 == result.code
+    assert "with the project" in result.text
+    assert not (place.folder / ".keyturn").exists()

@@ -62,7 +62,8 @@ class Database:
         if not create and not path.exists():
             raise Unavailable(
                 f"no store at `{path}`",
-                hint="run `keyturn init`, or look for the folder's backup",
+                hint="put it back from a backup; to begin anew, move the folder away and run "
+                "`keyturn init`",
                 code="store.absent",
             )
         if create:
@@ -285,6 +286,14 @@ class Database:
         self.close()
 
 
+def _is_full(path: Path) -> bool:
+    # The shared-memory file cannot grow on a full disk, which SQLite calls an I/O error.
+    try:
+        return os.statvfs(path.parent).f_bavail == 0
+    except OSError:
+        return False
+
+
 def _quoted(path: Path) -> str:
     # The characters that end or escape the path part of a SQLite URI.
     text = str(path)
@@ -322,7 +331,7 @@ def _translate(error: sqlite3.Error, path: Path) -> StoreError | Conflict | Inte
             f"`{path}` is damaged: {'a text in it cannot be read' if not_text else error}",
             hint="run `keyturn doctor`; nothing was overwritten; restore from a backup",
         )
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _is_full(path)):
         return Unavailable(
             f"the disk that holds `{path}` is full", hint="free space and run the command again"
         )

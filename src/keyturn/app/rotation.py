@@ -330,14 +330,9 @@ def rotate_root(session: Session, *, phrase: SecretValue | None) -> Path:
         KeyturnError: The key folder cannot be written; the old key goes on.
 
     Crash safety:
-        Whatever it dies at, the key that the store needs is on disk. Bundles are
-        removed first: none is ever left that the old key opens.
+        Whatever it dies at, the key that the store needs is on disk. Once it has
+        ended, no bundle is left that the old key opens.
     """
-    session.bundles.remove_all()
-    if phrase is None:
-        write_bundle_key(session.keys, replace_old=True)
-    else:
-        durable.unlink(session.keys / BUNDLE_KEY)
     with session.access.change(Action.ROOT_KEY_ROTATE, "root-key") as notes:
         rotate_root_key(
             session.database,
@@ -347,6 +342,12 @@ def rotate_root(session: Session, *, phrase: SecretValue | None) -> Path:
             entropy=session.entropy,
         )
         notes["root_key"] = "key-file" if phrase is None else "passphrase"
+        # Under the write lock, which whoever seals a bundle holds too.
+        session.bundles.remove_all()
+        if phrase is None:
+            write_bundle_key(session.keys, replace_old=True)
+        else:
+            durable.unlink(session.keys / BUNDLE_KEY)
     return session.keys
 
 

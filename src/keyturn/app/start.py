@@ -80,6 +80,7 @@ def start_project(
     clock = clock or SystemClock()
     entropy = entropy or SystemEntropy()
     paths = ProjectPaths(folder.resolve(), settings.key_home)
+    _refuse_keys_within(paths)
     if paths.locator.exists():
         raise Conflict(
             f"`{paths.folder}` has a store already",
@@ -102,6 +103,16 @@ def start_project(
     started.ignored, started.not_ignored = ensure_ignored(paths.folder, rendered)
     _make_store(paths, manifest.project.name, ask_passphrase, started, clock, entropy)
     return started
+
+
+def _refuse_keys_within(paths: ProjectPaths) -> None:
+    home = paths.key_home
+    if not home.is_absolute() or home.resolve().is_relative_to(paths.folder):
+        raise UsageError(
+            f"the keys would lie in `{home}`, with the project",
+            hint="set KEYTURN_HOME to an absolute path outside of it, or leave it unset",
+            code="project.keys_within",
+        )
 
 
 def _draft(paths: ProjectPaths, example: Path | None, name: str | None, started: Started) -> None:

@@ -90,7 +90,8 @@ def command(
     else:
         _tell(output, where, parsed, done, settings)
     taken = bool(done.stored or done.unchanged or settings.written or settings.unchanged)
-    left = [*done.unknown, *settings.refused]
+    unread = [f"line {problem.line}" for problem in parsed.problems]
+    left = [*done.unknown, *settings.refused, *unread]
     _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
     return Exit.DONE if taken else Exit.NOTHING
 

@@ -78,6 +78,8 @@ def command(
     `--give-up` ends a rotation that cannot go on, and leaves the target to you.
     """
     output = Output(as_json=as_json, quiet=quiet)
+    if resuming and dry_run:
+        raise UsageError("`--resume` has no `--dry-run`", hint="`keyturn status` shows its step")
     if name is None and not resuming:
         raise UsageError("name the secret to rotate", hint="`keyturn status` lists what is due")
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
