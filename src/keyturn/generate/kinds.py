@@ -8,9 +8,10 @@ in through `keyturn set`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import FieldName
@@ -18,6 +19,9 @@ from keyturn.core.value import SecretValue
 from keyturn.errors import UsageError
 from keyturn.generate.policy import Format, Policy, require_floor
 from keyturn.generate.values import random_value
+
+if TYPE_CHECKING:
+    from keyturn.crypto.keypairs import KeyPair
 
 __all__ = ["GENERATED_KINDS", "Settings", "generate_fields", "policy_for"]
 
@@ -37,12 +41,14 @@ class Settings:
         length: In characters, for `alphanumeric` and `ascii`.
         size_bytes: For `base64`, `hex` and `url`.
         key_bits: The modulus of an RSA key pair.
+        algorithm: What a key pair signs with; `RS256` where nothing is said.
     """
 
     format: str | None = None
     length: int | None = None
     size_bytes: int | None = None
     key_bits: int | None = None
+    algorithm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ _SUPPLIERS = {
     "aws-access-key": "AWS",
     "guided": "its provider",
     "command": "its own command",
+    "external": "its plug-in",
     "ssh-key": "`ssh-keygen`",
     "human-password": "the person who uses it",
 }
@@ -83,9 +90,13 @@ _SUPPLIERS = {
 _PEM = "pem"
 _PEM_FORMATS = frozenset({_PEM, "pem-base64"})
 
+_VALUE = FieldName("value")
+_RING = FieldName("ring")
 _USERNAME = FieldName("username")
 _PRIVATE = FieldName("private_key")
 _PUBLIC = FieldName("public_key")
+_JWKS = FieldName("jwks")
+_KID = FieldName("kid")
 
 
 def generate_fields(
@@ -158,7 +169,7 @@ def _random_fields(order: _Order) -> dict[FieldName, SecretValue]:
 
 
 def _single_value(order: _Order) -> dict[FieldName, SecretValue]:
-    _expect(order, {FieldName("value")})
+    _expect(order, {_VALUE})
     return _random_fields(order)
 
 
@@ -173,34 +184,76 @@ def _login(order: _Order) -> dict[FieldName, SecretValue]:
     return _random_fields(order)
 
 
-def _jwt_signing_key(order: _Order) -> dict[FieldName, SecretValue]:
-    from keyturn.crypto.keypairs import rsa_pair
+def _encryption_key(order: _Order) -> dict[FieldName, SecretValue]:
+    from keyturn.crypto.ring import Entry, key_id, write_ring
 
-    _expect(order, {_PRIVATE, _PUBLIC}, whole=True)
+    _expect(order, {_VALUE, _RING})
+    made = _random_fields(replace(order, fields=(_VALUE,)))
+    if _RING in order.fields:
+        made[_RING] = write_ring([Entry(key_id(made[_VALUE]), made[_VALUE])])
+    return {name: made[name] for name in order.fields}
+
+
+def _jwt_signing_key(order: _Order) -> dict[FieldName, SecretValue]:
+    from keyturn.crypto.jwk import public_jwk, write_set
+    from keyturn.crypto.keypairs import read_public
+
+    _expect(order, {_PRIVATE, _PUBLIC, _JWKS, _KID}, needed={_PRIVATE, _PUBLIC})
+    if order.given:
+        raise _refused(
+            "the fields of a signing key are made together", "leave out `identity`: it names a key"
+        )
+    pair = _signing_pair(order)
+    jwk = public_jwk(read_public(pair.public))
+    # One line, so that every environment file can carry it.
+    written = pair if order.settings.format == _PEM else _one_lines(pair)
+    made = {
+        _PRIVATE: written.private,
+        _PUBLIC: written.public,
+        _JWKS: write_set([jwk]),
+        _KID: SecretValue.from_text(jwk["kid"]),
+    }
+    return {name: made[name] for name in order.fields}
+
+
+def _signing_pair(order: _Order) -> KeyPair:
+    from keyturn.crypto.keypairs import SIGNING_ALGORITHMS, ec_pair, ed25519_pair, rsa_pair
+
     settings = order.settings
     if settings.format not in {None, *_PEM_FORMATS} or settings.length or settings.size_bytes:
         raise _refused(
             f"`{order.kind}` is a key pair", "use the format `pem` or `pem-base64`, and `bits`"
         )
-    bits = settings.key_bits or _DEFAULT_RSA_BITS
-    if bits not in _RSA_BITS:
-        raise _refused(
-            f"an RSA key of {bits} bits is not made here", "ask for 2048, 3072 or 4096 bits"
-        )
-    pair = rsa_pair(bits)
-    if settings.format == _PEM:
-        return {_PRIVATE: pair.private, _PUBLIC: pair.public}
-    # One line, so that every environment file can carry it.
-    return {_PRIVATE: _one_line(pair.private), _PUBLIC: _one_line(pair.public)}
+    match settings.algorithm:
+        case "ES256":
+            return ec_pair()
+        case "EdDSA":
+            return ed25519_pair()
+        case None | "RS256":
+            bits = settings.key_bits or _DEFAULT_RSA_BITS
+            if bits not in _RSA_BITS:
+                raise _refused(
+                    f"an RSA key of {bits} bits is not made here", "ask for 2048, 3072 or 4096 bits"
+                )
+            return rsa_pair(bits)
+        case _:
+            known = ", ".join(f"`{name}`" for name in SIGNING_ALGORITHMS)
+            raise _refused("the algorithm is not known", f"use one of {known}")
+
+
+def _one_lines(pair: KeyPair) -> KeyPair:
+    return replace(pair, private=_one_line(pair.private), public=_one_line(pair.public))
 
 
 def _one_line(pem: SecretValue) -> SecretValue:
     return SecretValue(base64.b64encode(pem.reveal()))
 
 
-def _expect(order: _Order, known: set[FieldName], *, whole: bool = False) -> None:
+def _expect(
+    order: _Order, known: set[FieldName], *, needed: Collection[FieldName] = (_VALUE,)
+) -> None:
     unknown = [name for name in order.fields if name not in known]
-    lacking = [name for name in sorted(known) if whole and name not in order.fields]
+    lacking = [name for name in needed if name in known and name not in order.fields]
     if unknown or lacking or not order.fields:
         wanted = ", ".join(f"`{name}`" for name in sorted(known))
         raise _refused(f"`{order.kind}` has other fields", f"its fields are {wanted}")
@@ -225,7 +278,7 @@ _MAKERS: dict[str, _Maker] = {
     "postgres-login": _login,
     "redis-login": _login,
     "session-secret": _single_value,
-    "encryption-key": _single_value,
+    "encryption-key": _encryption_key,
     "generated": _random_fields,
     "jwt-signing-key": _jwt_signing_key,
 }

@@ -11,6 +11,19 @@ from __future__ import annotations
 
 import importlib
 
+from keyturn.manifest.consumers import (
+    CommandReload,
+    ComposeReload,
+    Consumer,
+    Health,
+    HttpReload,
+    Reload,
+    Render,
+    RenderFormat,
+    SignalReload,
+    SystemdAction,
+    SystemdReload,
+)
 from keyturn.manifest.durations import format_duration, parse_duration
 from keyturn.manifest.kinds import (
     KINDS,
@@ -27,27 +40,25 @@ from keyturn.manifest.kinds import (
 )
 from keyturn.manifest.loading import load
 from keyturn.manifest.model import (
-    CommandReload,
-    ComposeReload,
-    Consumer,
     Contacts,
     Environment,
-    Health,
-    HttpReload,
     Manifest,
     Project,
-    Reload,
-    Render,
-    RenderFormat,
+    ScheduleSettings,
     Secret,
-    SignalReload,
     StoreKind,
     StoreSettings,
-    SystemdAction,
-    SystemdReload,
     TargetValue,
 )
-from keyturn.manifest.strength import is_placeholder, looks_like_secret, says_secret
+from keyturn.manifest.strength import (
+    find_values,
+    holds_value,
+    is_placeholder,
+    looks_like_secret,
+    says_secret,
+)
+from keyturn.manifest.targets import target_spec
+from keyturn.manifest.windows import Window, zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +66,7 @@ if TYPE_CHECKING:
     from keyturn.manifest.edit import TomlValue, add_secret, remove, set_key
     from keyturn.manifest.envfile import EnvEntry, EnvFile, parse_env
     from keyturn.manifest.schema import json_schema
+    from keyturn.manifest.updating import Update, update
 
 __all__ = [
     "KINDS",
@@ -81,6 +93,7 @@ __all__ = [
     "Render",
     "RenderFormat",
     "ReviewNote",
+    "ScheduleSettings",
     "Secret",
     "SecretKind",
     "SignalReload",
@@ -91,9 +104,13 @@ __all__ = [
     "SystemdReload",
     "TargetValue",
     "TomlValue",
+    "Update",
+    "Window",
     "add_secret",
     "draft",
+    "find_values",
     "format_duration",
+    "holds_value",
     "is_identifier",
     "is_placeholder",
     "json_schema",
@@ -106,6 +123,9 @@ __all__ = [
     "remove",
     "says_secret",
     "set_key",
+    "target_spec",
+    "update",
+    "zone",
 ]
 
 _LATER = {
@@ -113,6 +133,7 @@ _LATER = {
     "edit": ("TomlValue", "add_secret", "remove", "set_key"),
     "envfile": ("EnvEntry", "EnvFile", "parse_env"),
     "schema": ("json_schema",),
+    "updating": ("Update", "update"),
 }
 
 

@@ -10,26 +10,31 @@ from keyturn.manifest import _read
 from keyturn.manifest._faults import Faults, nearest
 from keyturn.manifest._lines import Path
 from keyturn.manifest._reserved import is_keyturn_variable
-from keyturn.manifest.durations import parse_duration
-from keyturn.manifest.model import (
+from keyturn.manifest.consumers import (
     CommandReload,
     ComposeReload,
     Consumer,
-    Contacts,
-    Environment,
     Health,
     HttpReload,
-    Project,
     Reload,
     Render,
     RenderFormat,
     SignalReload,
-    StoreKind,
-    StoreSettings,
     SystemdAction,
     SystemdReload,
 )
+from keyturn.manifest.durations import parse_duration
+from keyturn.manifest.model import (
+    Contacts,
+    Environment,
+    Project,
+    ScheduleSettings,
+    Secret,
+    StoreKind,
+    StoreSettings,
+)
 from keyturn.manifest.strength import holds_value
+from keyturn.manifest.windows import Window, is_timezone, parse_window
 
 __all__ = [
     "build_config",
@@ -37,6 +42,7 @@ __all__ = [
     "build_contacts",
     "build_environments",
     "build_project",
+    "build_schedule",
     "build_stores",
 ]
 
@@ -56,14 +62,61 @@ def build_project(document: Mapping[str, object]) -> Project:
     )
 
 
-def build_contacts(document: Mapping[str, object]) -> Contacts:
-    """Return `[contacts]`."""
+def build_schedule(document: Mapping[str, object], faults: Faults) -> ScheduleSettings:
+    """Return `[schedule]`."""
+    table = _read.table(document, "schedule") or {}
+    default = ScheduleSettings()
+    distance = parse_duration(_read.text(table, "pair_distance") or "1d")
+    if distance is None:
+        path: Path = ("schedule", "pair_distance")
+        faults.add(path, "is longer than ten years", "write a shorter one")
+    percent = _read.number(table, "jitter_percent")
+    return ScheduleSettings(
+        jitter_percent=default.jitter_percent if percent is None else percent,
+        pair_distance=distance or default.pair_distance,
+    )
+
+
+def build_contacts(
+    document: Mapping[str, object], secrets: Mapping[SecretName, Secret], faults: Faults
+) -> Contacts:
+    """Return `[contacts]`; the login of the mail server must be a declared secret."""
     table = _read.table(document, "contacts") or {}
+    login = _read.text(table, "smtp_login")
+    if login is not None and SecretName(login) not in secrets:
+        path: Path = ("contacts", "smtp_login")
+        fix = nearest(login, secrets, otherwise=f"add `[secrets.{login}]`")
+        faults.add(path, f"there is no secret `{login}`", fix)
+    _warn_of_credentials(table, faults)
     return Contacts(
+        smtp=_read.text(table, "smtp"),
+        smtp_login=None if login is None else SecretName(login),
+        sender=_read.text(table, "sender"),
         security=_read.text(table, "security"),
         on_call=_read.text(table, "on_call"),
         users=_read.texts(table, "users") or (),
     )
+
+
+# Addresses that tell where and hold nothing that lets anybody in.
+_OPEN_SCHEMES = frozenset({"mailto", "http", "https", "json", "jsons", "xml", "xmls", "ntfy"})
+
+
+def _warn_of_credentials(table: Mapping[str, object], faults: Faults) -> None:
+    """Tell of contacts whose address is itself a credential, as those of most services are."""
+    contacts: list[tuple[Path, str | None]] = [
+        ((key,), _read.text(table, key)) for key in ("security", "on_call")
+    ]
+    contacts += [(("users", i), text) for i, text in enumerate(_read.texts(table, "users") or ())]
+    for where, text in contacts:
+        scheme = (text or "").partition(":")[0].lower()
+        if text is None or scheme in _OPEN_SCHEMES or "${secret:" in text:
+            continue
+        faults.warn(
+            ("contacts", *where),
+            f"an address of `{scheme}` holds a credential",
+            "put it into a secret and write `${secret:NAME.FIELD}` in its place",
+        )
 
 
 def build_stores(document: Mapping[str, object]) -> dict[StoreName, StoreSettings]:
@@ -98,8 +151,41 @@ def build_environments(
             faults.add((*path, "store"), f"there is no store `{store}`", fix)
         chosen = StoreName(store) if store else next(iter(stores), _IMPLICIT_STORE)
         protected = _read.flag(table, "protected", default=False)
-        environments[EnvironmentName(name)] = Environment(EnvironmentName(name), chosen, protected)
+        environments[EnvironmentName(name)] = Environment(
+            EnvironmentName(name),
+            chosen,
+            protected,
+            freeze=_windows(table, path, faults),
+            timezone=_timezone(table, path, faults),
+        )
     return environments
+
+
+def _windows(table: Mapping[str, object], path: Path, faults: Faults) -> tuple[Window, ...]:
+    found = []
+    for position, text in enumerate(_read.texts(table, "freeze") or ()):
+        window = parse_window(text)
+        if window is None:
+            faults.add(
+                (*path, "freeze", position),
+                "is no window of time",
+                'write "2026-12-20..2027-01-05" (the last day included) or "fri 16:00..mon 08:00"',
+            )
+        else:
+            found.append(window)
+    return tuple(found)
+
+
+def _timezone(table: Mapping[str, object], path: Path, faults: Faults) -> str:
+    name = _read.text(table, "timezone") or "UTC"
+    if name != "UTC" and not is_timezone(name):
+        faults.add(
+            (*path, "timezone"),
+            f"there is no time zone `{name}` on this machine",
+            'write a name such as "Europe/Vienna", or install the package `tzdata`',
+        )
+        return "UTC"
+    return name
 
 
 def build_config(

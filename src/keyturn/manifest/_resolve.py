@@ -7,22 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from keyturn.core.ids import EnvironmentName, FieldName, SecretName, VariableName
+from keyturn.core.ids import (
+    ConsumerName,
+    EnvironmentName,
+    FieldName,
+    SecretName,
+    VariableName,
+)
 from keyturn.manifest import _read
 from keyturn.manifest._faults import Faults, nearest
 from keyturn.manifest._lines import Path
 from keyturn.manifest._secrets import read_settings
-from keyturn.manifest.kinds import Strategy
-from keyturn.manifest.model import (
+from keyturn.manifest.consumers import (
     ComposeReload,
     Consumer,
     HttpReload,
     Reload,
-    Secret,
     SignalReload,
     SystemdReload,
+)
+from keyturn.manifest.kinds import Strategy
+from keyturn.manifest.model import (
+    Secret,
     TargetValue,
 )
+from keyturn.manifest.targets import COMMAND_KEYS, SECRET_KEYS, target_spec
 
 __all__ = ["Scope"]
 
@@ -61,7 +70,44 @@ class Scope:
         self._check_variables(resolved)
         return resolved
 
-    def consumer(self, consumer: Consumer) -> Consumer:
+    def consumers(self, consumers: Mapping[ConsumerName, Consumer]) -> dict[ConsumerName, Consumer]:
+        """Return the environment's consumers, and tell where they stand in each other's way."""
+        resolved = {name: self._consumer(consumer) for name, consumer in consumers.items()}
+        places: list[tuple[ConsumerName, tuple[str, ...]]] = []
+        for name, consumer in resolved.items():
+            if consumer.render is None:
+                continue
+            here = tuple(part for part in consumer.render.path.split("/") if part not in {"", "."})
+            for other, there in places:
+                self._check_apart(name, here, other, there)
+            places.append((name, here))
+        return resolved
+
+    def _check_apart(
+        self,
+        name: ConsumerName,
+        here: tuple[str, ...],
+        other: ConsumerName,
+        there: tuple[str, ...],
+    ) -> None:
+        shorter = min(len(here), len(there))
+        if here[:shorter] != there[:shorter]:
+            return
+        text, other_text = "/".join(here), "/".join(there)
+        if here == there:
+            message = f"`{text}` is the file of the consumer `{other}` already"
+        elif shorter == len(there):
+            message = f"`{text}` lies in `{other_text}`, which the consumer `{other}` is given"
+        else:
+            message = f"`{other_text}`, which the consumer `{other}` is given, lies in `{text}`"
+        # Without the environment: the paths are mostly the same in all, and told once.
+        self.faults.add(
+            ("consumers", name, "render", "path"),
+            message,
+            f"give `{name}` and `{other}` each a path of its own",
+        )
+
+    def _consumer(self, consumer: Consumer) -> Consumer:
         """Return *consumer* with its `${NAME}`s filled in and its secrets narrowed down."""
         path: Path = ("consumers", consumer.name)
         present = tuple(
@@ -107,17 +153,22 @@ class Scope:
         path: Path = ("secrets", secret.name, "target")
         target: dict[str, TargetValue] = {}
         for key, value in raw.items():
-            if isinstance(value, list):
+            if isinstance(value, list) and key in COMMAND_KEYS:
+                target[key] = tuple(str(item) for item in value)
+            elif isinstance(value, list):
                 target[key] = tuple(self._fill(str(item), (*path, key)) for item in value)
+            elif isinstance(value, dict):
+                target[key] = MappingProxyType(value)
             elif isinstance(value, int):
                 target[key] = value
             else:
                 target[key] = self._fill(str(value), (*path, key))
         self._check_target(target, secret, path)
         depends_on = secret.depends_on
-        admin = target.get("admin")
-        if isinstance(admin, str) and admin not in depends_on:
-            depends_on = (*depends_on, SecretName(admin))
+        for key in SECRET_KEYS:
+            name = target.get(key)
+            if isinstance(name, str) and name not in depends_on:
+                depends_on = (*depends_on, SecretName(name))
         return replace(secret, target=MappingProxyType(target), depends_on=depends_on)
 
     def _check_target(self, target: dict[str, TargetValue], secret: Secret, path: Path) -> None:
@@ -135,7 +186,7 @@ class Scope:
         ):
             listed = ", ".join(f"`{mode}`" for mode in _SSL_MODES)
             self._fault((*path, "sslmode"), "is not a TLS mode", f"write one of {listed}")
-        for key in ("host", "database"):
+        for key in target_spec(secret.kind).required:
             if key not in target:
                 self._fault(path, f"lacks `{key}`", f"add `{key}`")
         if secret.strategy is Strategy.TWO_LOGINS and "admin" not in target:
@@ -153,10 +204,14 @@ class Scope:
             self.faults.add(path, "a secret cannot administer itself", "name another secret")
             return
         other = self.declared.get(SecretName(admin))
-        wanted = {FieldName("username"), FieldName("password")}
-        if other is not None and not wanted <= other.fields.keys():
-            message = f"`{admin}` has no `username` and `password`"
-            self.faults.add(path, message, "name a secret that has both")
+        wanted = target_spec(secret.kind).admin_fields
+        if other is not None and not any(fields <= other.fields.keys() for fields in wanted):
+            listed = " or ".join(
+                " and ".join(f"`{field}`" for field in sorted(fields, reverse=True))
+                for fields in wanted
+            )
+            message = f"`{admin}` has no {listed}"
+            self.faults.add(path, message, "name a secret that has these fields")
 
     def _check_dependencies(self, resolved: Mapping[SecretName, Secret]) -> None:
         for secret in resolved.values():
@@ -178,7 +233,8 @@ class Scope:
         written = _read.texts(self.tables[secret.name], "depends_on") or ()
         if name in written:
             return ("secrets", secret.name, "depends_on", written.index(name))
-        return ("secrets", secret.name, "target", "admin")
+        key = next((key for key in SECRET_KEYS if secret.target.get(key) == name), "admin")
+        return ("secrets", secret.name, "target", key)
 
     def _check_variables(self, resolved: Mapping[SecretName, Secret]) -> None:
         owners: dict[str, str] = {}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, VariableName
 from keyturn.manifest import _read
-from keyturn.manifest._faults import Faults, named
+from keyturn.manifest._faults import Faults, named, nearest
 from keyturn.manifest._lines import Path
 from keyturn.manifest.durations import parse_duration
 from keyturn.manifest.kinds import (
@@ -25,6 +25,7 @@ from keyturn.manifest.kinds import (
     kind_spec,
 )
 from keyturn.manifest.model import Secret
+from keyturn.manifest.targets import SECRET_KEYS, target_spec
 
 __all__ = ["Settings", "build_secret", "read_settings"]
 
@@ -84,9 +85,10 @@ def build_secret(
     fields = _fields(table, spec, path, faults)
     only = _read.texts(table, "only")
     depends_on = _read.texts(table, "depends_on") or ()
-    admin = settings.target.get("admin") if settings.target else None
-    if isinstance(admin, str) and admin not in depends_on:
-        depends_on = (*depends_on, admin)
+    for key in SECRET_KEYS:
+        other = settings.target.get(key) if settings.target else None
+        if isinstance(other, str) and other not in depends_on:
+            depends_on = (*depends_on, other)
     return Secret(
         name=SecretName(name),
         kind=spec.kind,
@@ -102,6 +104,8 @@ def build_secret(
         identity=_identity(table, spec, fields, path, faults),
         generate=settings.generate or spec.generate,
         only=None if only is None else tuple(EnvironmentName(n) for n in only),
+        automatic=_read.flag(table, "automatic", default=True),
+        pair=_read.text(table, "pair"),
     )
 
 
@@ -143,7 +147,15 @@ def _strategy(
     strategy = Strategy(text)
     if strategy in spec.strategies:
         return strategy
-    faults.add((*path, "strategy"), f"`{spec.kind}` has no strategies", "remove it")
+    if not spec.strategies:
+        faults.add((*path, "strategy"), f"`{spec.kind}` has no strategies", "remove it")
+        return None
+    listed = ", ".join(f"`{each}`" for each in spec.strategies)
+    faults.add(
+        (*path, "strategy"),
+        f"`{strategy}` is no strategy of a `{spec.kind}`",
+        f"write one of {listed}",
+    )
     return None
 
 
@@ -202,14 +214,20 @@ def _target(
     table: Mapping[str, object], spec: KindSpec, path: Path, faults: Faults
 ) -> Mapping[str, object] | None:
     target = _read.table(table, "target")
-    if target is not None and spec.kind is not SecretKind.POSTGRES_LOGIN:
-        faults.add(
-            (*path, "target"),
-            f"`{spec.kind}` has no target in this release",
-            "remove it; only `postgres-login` has one",
-        )
+    if target is None:
         return None
-    return target
+    known = target_spec(spec.kind).keys
+    if not known:
+        faults.add((*path, "target"), f"`{spec.kind}` has no target", "remove it")
+        return None
+    for name in target.keys() - set(known):
+        listed = ", ".join(f"`{key}`" for key in known)
+        faults.add(
+            (*path, "target", name),
+            f"the target of a `{spec.kind}` has no such key",
+            nearest(name, known, otherwise=f"remove it; there are {listed}"),
+        )
+    return {name: value for name, value in target.items() if name in known}
 
 
 def _fields(

@@ -27,7 +27,7 @@ from keyturn.manifest.strength import (
     looks_like_secret,
 )
 
-__all__ = ["Draft", "DraftedSecret", "ReviewNote", "draft", "project_name_from"]
+__all__ = ["Draft", "DraftedSecret", "ReviewNote", "Work", "draft", "project_name_from"]
 
 MAX_VARIABLES = 2_000
 MAX_SIZE_BYTES = 1_000_000
@@ -129,7 +129,7 @@ def draft(
             f"`{envfile.file}` has more than {MAX_VARIABLES} variables",
             hint="draft from a smaller file and add the rest by hand",
         )
-    work = _Work(envfile, project_name, example)
+    work = Work(envfile, project_name, example)
     work.sort_out()
     text = "\n".join([*work.head(owner), *work.config(), *work.consumers(), *work.secrets()]) + "\n"
     if len(text.encode("utf-8", "replace")) > MAX_SIZE_BYTES:
@@ -147,7 +147,7 @@ def draft(
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
     """One draft in the making."""
 
     envfile: EnvFile
@@ -262,18 +262,20 @@ class _Work:
             if last_line is not None and entry.line - len(entry.comments) > last_line + 1:
                 lines.append("")
             last_line = entry.line
-            lines += self._comments(entry)
-            line = _setting_line(entry)
-            if entry.commented_out:
-                lines.append(f"# {line}")
-            elif _DEVELOPMENT_ONLY.search(_text(entry)):
-                lines.append(f"{line}  {self._mark(entry.name, 'production needs its own')}")
-            else:
-                lines.append(line)
+            lines += self.setting(entry)
         for entry, reason in self.left_out:
             lines.append(f"# review: `{entry.name}` was left out: {reason}")
             self.review.append(ReviewNote(entry.name, f"left out: {reason}"))
         return lines
+
+    def setting(self, entry: EnvEntry) -> list[str]:
+        """Return the lines of one plain setting, its comments before it."""
+        lines, line = self._comments(entry), _setting_line(entry)
+        if entry.commented_out:
+            return [*lines, f"# {line}"]
+        if _DEVELOPMENT_ONLY.search(_text(entry)):
+            line += f"  {self._mark(entry.name, 'production needs its own')}"
+        return [*lines, line]
 
     def consumers(self) -> list[str]:
         """Return one consumer that is given everything."""

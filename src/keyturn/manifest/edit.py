@@ -7,14 +7,16 @@ a result that says anything else than was asked is never handed out.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TypeAlias, cast
 
 from keyturn.errors import Conflict, InternalError, NotFound, UsageError
+from keyturn.manifest._lines import LineIndex
 from keyturn.manifest._source import decode, parse
 
-__all__ = ["TomlValue", "add_secret", "remove", "set_key"]
+__all__ = ["TomlValue", "add_lines", "add_secret", "remove", "set_key"]
 
 TomlValue: TypeAlias = "str | int | bool | Sequence[str] | Mapping[str, TomlValue]"
 _Tree: TypeAlias = MutableMapping[str, object]
@@ -22,6 +24,9 @@ _Make: TypeAlias = "Callable[[str, TomlValue], object]"
 _FILE = "keyturn.toml"
 # Tables that read better on the line of their key than under a header.
 _INLINE = frozenset({"fields", "generate", "identity"})
+_CONFIG_HEADER = re.compile(r"""[ \t]*\[[ \t]*(["']?)config\1[ \t]*\]""")
+# A setting that is written over more lines than this has no place found behind it.
+_MAX_LINES = 200
 
 
 def set_key(text: str, path: str | Sequence[str], value: TomlValue) -> str:
@@ -63,6 +68,89 @@ def add_secret(text: str, name: str, settings: Mapping[str, TomlValue]) -> str:
             hint=f"edit `[secrets.{name}]`, or choose another name",
         )
     return set_key(text, ("secrets", name), settings)
+
+
+def add_lines(text: str, *, settings: Sequence[str], tables: Sequence[str]) -> str:
+    """
+    Return *text* with more lines of TOML in it, comments and all; what is there stays as it is.
+
+    Args:
+        settings: Put behind the last setting of `[config]`.
+        tables: Whole tables such as `[secrets.NAME]`, put at the end.
+
+    Raises:
+        ManifestError: *text* is not TOML.
+        UsageError: *text* says already what the lines say, or is written so that they
+            find no place in it.
+    """
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    bare = _decoded(text)
+    expected = parse(bare, _FILE)
+    _merge(expected, parse("\n".join(["[config]", *settings]), _FILE) if settings else {})
+    _merge(expected, parse("\n".join(tables), _FILE))
+    for candidate in _places(bare, settings, tables):
+        if _reparsed(candidate) == expected:
+            return mark + candidate
+    raise UsageError(
+        "keyturn.toml is written so that nothing can be added to it",
+        hint="write `[config]` and `[secrets.NAME]` as tables with headers",
+    )
+
+
+def _merge(tree: dict[str, object], more: Mapping[str, object]) -> None:
+    for name, table in more.items():
+        present = tree.setdefault(name, {})
+        if not isinstance(present, dict) or not isinstance(table, dict) or present.keys() & table:
+            raise UsageError(
+                f"what is to be added under `{name}` is there already",
+                hint="nothing was changed; add it by hand",
+            )
+        tree[name] = {**present, **table}
+
+
+def _places(text: str, settings: Sequence[str], tables: Sequence[str]) -> Iterator[str]:
+    """Yield *text* with the lines where they read best, then where else they may stand."""
+    lines = text.split("\n")
+    # Lines keep the `\r` that they end in, and new ones get what the others have.
+    ending = "\r" if lines[0].endswith("\r") else ""
+    added, rest = ([f"{line}{ending}" for line in part] for part in (settings, tables))
+    if lines[-1] == "":
+        lines.pop()
+    else:
+        lines[-1] += ending
+    at = _behind_settings(text, lines) if settings else len(lines)
+    if at is not None:
+        yield "\n".join([*lines[:at], *added, *lines[at:], *rest, ""])
+    yield "\n".join([*lines, ending, f"[config]{ending}", *added, *rest, ""])
+
+
+def _behind_settings(text: str, lines: Sequence[str]) -> int | None:
+    """Return how many lines there are up to the end of `[config]`'s last setting."""
+    index = LineIndex.scan(text)
+    header = index.lines.get(("config",))
+    if header is None or _CONFIG_HEADER.match(lines[header - 1]) is None:
+        return None
+    last = max(
+        (
+            line
+            for path, line in index.lines.items()
+            # The header of `[config.NAME]` is no line of `[config]`.
+            if len(path) == len(("config", "NAME"))
+            and path[0] == "config"
+            and not _is_header(lines[line - 1])
+        ),
+        default=header,
+    )
+    if last == header:
+        return header
+    for end in range(last, min(len(lines), last + _MAX_LINES) + 1):
+        if _reparsed("\n".join([*lines[last - 1 : end], ""])) is not None:
+            return end
+    return None
+
+
+def _is_header(line: str) -> bool:
+    return line.lstrip().startswith("[")
 
 
 def remove(text: str, path: str | Sequence[str]) -> str:

@@ -92,16 +92,26 @@ class EnvFile:
     Args:
         entries: In file order; of a name that is set twice only the last.
         problems: What was passed over, by line.
+        replaced: The entries that a later one of the same name took the place of.
+        remarks: Every comment with its line, those that hold an entry too.
     """
 
     file: str
     entries: tuple[EnvEntry, ...]
     problems: tuple[Problem, ...]
+    replaced: tuple[EnvEntry, ...] = ()
+    remarks: tuple[tuple[int, str], ...] = field(default=(), repr=False)
 
     @property
     def live(self) -> tuple[EnvEntry, ...]:
         """The entries that are not commented out."""
         return tuple(entry for entry in self.entries if not entry.commented_out)
+
+    @property
+    def unread(self) -> tuple[Problem, ...]:
+        """The problems of lines of which nothing was read."""
+        read = {entry.line for entry in (*self.entries, *self.replaced)}
+        return tuple(problem for problem in self.problems if problem.line not in read)
 
 
 def parse_env(data: bytes, *, file: str) -> EnvFile:
@@ -131,7 +141,8 @@ def parse_env(data: bytes, *, file: str) -> EnvFile:
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     reader = _Reader(text.replace("\r\n", "\n"), file)
     reader.read()
-    return EnvFile(file, reader.kept(), tuple(reader.problems))
+    kept, replaced = reader.kept()
+    return EnvFile(file, kept, tuple(reader.problems), replaced, tuple(reader.remarks))
 
 
 @dataclass(slots=True)
@@ -145,6 +156,7 @@ class _Reader:
     entries: list[EnvEntry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
+    remarks: list[tuple[int, str]] = field(default_factory=list)
     heading: tuple[str, ...] = ()
     heading_used: bool = False
     ruled: bool = False
@@ -165,8 +177,8 @@ class _Reader:
             else:
                 self._assignment(self.position, end, commented_out=False)
 
-    def kept(self) -> tuple[EnvEntry, ...]:
-        """Return the entries less those that a later one of the same name replaces."""
+    def kept(self) -> tuple[tuple[EnvEntry, ...], tuple[EnvEntry, ...]]:
+        """Return the entries that count, and those that a later one of the same name replaces."""
         last: dict[tuple[str, bool], int] = {}
         for position, entry in enumerate(self.entries):
             key = (entry.name, entry.commented_out)
@@ -187,9 +199,15 @@ class _Reader:
                     fix="is it a `.env` file? correct these first",
                 )
             )
-        return tuple(self.entries[position] for position in sorted(last.values()))
+        counting = set(last.values())
+        numbered = tuple(enumerate(self.entries))
+        return (
+            tuple(entry for position, entry in numbered if position in counting),
+            tuple(entry for position, entry in numbered if position not in counting),
+        )
 
     def _comment(self, end: int) -> None:
+        self.remarks.append((self.line, self.text[self.position : end]))
         match = _COMMENTED_OUT.match(self.text, self.position, end)
         if match is not None:
             self._assignment(match.end(), end, commented_out=True)
@@ -229,6 +247,8 @@ class _Reader:
             self._advance(end)
             return
         value, note, quote, after = found
+        if note and not commented_out:
+            self.remarks.append((self.line, note))
         comments = tuple(self.comments)
         self._end_comments(apart=False)
         if _is_utf8(value):

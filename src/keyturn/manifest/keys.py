@@ -5,10 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cache
 
+from keyturn.manifest.consumers import RenderFormat, SystemdAction
 from keyturn.manifest.durations import DURATION_PATTERN
 from keyturn.manifest.kinds import GenerateFormat, Priority, SecretKind, Strategy
-from keyturn.manifest.model import RenderFormat, StoreKind, SystemdAction
+from keyturn.manifest.model import StoreKind
 from keyturn.manifest.shapes import Choice, Flag, Key, ListOf, MapOf, Number, Table, Text
+from keyturn.manifest.targets import target_table
+from keyturn.manifest.windows import WINDOW_PATTERN
 
 __all__ = ["MAX_SECRETS", "manifest_table"]
 
@@ -30,7 +33,9 @@ _DURATION = Text('a duration such as "90d" (s, m, h, d or w)', DURATION_PATTERN)
 _LINE = Text("one line of text", r"[^\x00-\x1f\x7f]*", max_length=500, empty=True)
 _ADDRESS = Text("an address such as `mailto:security@example.com`", r"[^\x00-\x20\x7f]+")
 _URL = Text("an address such as `http://127.0.0.1:8080/health`", r"https?://[^\x00-\x20\x7f]+")
-_POSTGRES_NAME = Text("a PostgreSQL name of 1 to 63 characters", r"[^\x00-\x1f\x7f]+", (), 63)
+_WINDOW = Text(
+    'a window such as "2026-12-20..2027-01-05" or "fri 16:00..mon 08:00"', WINDOW_PATTERN
+)
 _SETTING = Text("a text", r"[^\x00]*", empty=True)
 _INTEGER = Number(-(2**63), 2**63 - 1)
 _PLAIN = Choice((_SETTING, _INTEGER, Flag()), "a text, a whole number or `true`/`false`")
@@ -61,6 +66,7 @@ def manifest_table() -> Table:
                 MapOf(_NAME, _store(), "a table of stores"),
                 "Where versions live; without any there is one called `local`.",
             ),
+            Key("schedule", _schedule(), "When the schedule acts."),
             Key(
                 "config",
                 MapOf(_VARIABLE, _setting(), "a table of plain settings", high=5_000),
@@ -99,8 +105,38 @@ def _contacts() -> Table:
             Key("security", _ADDRESS, "Where a leak is told."),
             Key("on_call", _ADDRESS, "Where a failed rotation is told."),
             Key("users", users, "Who is told when a compromise reaches users."),
+            Key(
+                "smtp",
+                Text(
+                    "a mail server such as `smtps://mail.example.com:465`",
+                    r"smtps?://[^\x00-\x20\x7f@]+",
+                ),
+                "The server that takes our mail; `smtp:` is upgraded by STARTTLS.",
+            ),
+            Key("smtp_login", _NAME, "The secret (username, password) of the mail server."),
+            Key("sender", _ADDRESS, "The address that our mail comes from."),
         ),
         "`[contacts]`",
+    )
+
+
+def _schedule() -> Table:
+    return Table(
+        (
+            Key(
+                "jitter_percent",
+                Number(0, 50),
+                "Rotations are spread over so much of max_age before they are due.",
+                default=5,
+            ),
+            Key(
+                "pair_distance",
+                _DURATION,
+                "How far apart the members of a pair are rotated.",
+                default="1d",
+            ),
+        ),
+        "`[schedule]`",
     )
 
 
@@ -113,6 +149,17 @@ def _environment() -> Table:
                 Flag(),
                 "Changes ask for a confirmation and a reason.",
                 default=False,
+            ),
+            Key(
+                "freeze",
+                ListOf(_WINDOW, "a list of windows", high=100),
+                "When nothing is rotated by the schedule.",
+            ),
+            Key(
+                "timezone",
+                Text("a time zone such as `Europe/Vienna`", r"[A-Za-z][A-Za-z0-9_+/-]*", (), 64),
+                "Whose clock the windows are read by.",
+                default="UTC",
             ),
         ),
         "an environment",
@@ -215,16 +262,20 @@ def _health() -> Table:
     )
 
 
-def _overridable(*, whole: bool) -> tuple[Key, ...]:
-    """Return the keys that an environment may override; *whole* where they stand alone."""
+def _overridable() -> tuple[Key, ...]:
+    """Return the keys that an environment may override."""
     return (
         Key("priority", _choices(Priority, "a priority"), "Which goes first when all must."),
         Key("max_age", _DURATION, "How old a version may grow."),
         Key("grace", _DURATION, "How long the old version works beside the new."),
-        Key("strategy", _choices(Strategy, "a strategy"), "How a database login is changed."),
+        Key(
+            "strategy",
+            _choices(Strategy, "a strategy"),
+            "How it is changed, of several ways.",
+        ),
         Key("required", Flag(), "Nothing runs without it.", default=True),
         Key("generate", _generate(), "How new values are made."),
-        Key("target", _target(whole=whole), "What it opens."),
+        Key("target", target_table(), "What it opens."),
     )
 
 
@@ -232,14 +283,26 @@ def _secret() -> Table:
     names = ListOf(_NAME, "a list of secrets", high=100)
     only = ListOf(_NAME, "a list of environments", low=1, high=100)
     identity = Text("a name that is not secret", r"[^\x00-\x1f\x7f]+", max_length=256)
-    override = Table(_overridable(whole=False), "an override")
+    override = Table(_overridable(), "an override")
     return Table(
         (
             Key("kind", _choices(SecretKind, "a kind"), "What it opens.", required=True),
             Key("purpose", _LINE, "What it is for, in one line."),
             Key("owner", _LINE, "Who answers for it; the project's owner if nobody is named."),
-            *_overridable(whole=True),
+            *_overridable(),
             Key("depends_on", names, "Secrets that come before it."),
+            Key(
+                "automatic",
+                Flag(),
+                "The schedule rotates it; otherwise it only reminds.",
+                default=True,
+            ),
+            Key(
+                "pair",
+                _NAME,
+                "Secrets with the same word here stand in for each other, and are never "
+                "rotated close together.",
+            ),
             Key(
                 "fields",
                 MapOf(_FIELD, _VARIABLE_OR_NONE, "a table of fields", low=1, high=32),
@@ -282,37 +345,4 @@ def _generate() -> Table:
             ),
         ),
         "`generate`",
-    )
-
-
-def _target(*, whole: bool) -> Table:
-    host = Text("a host name, an address, a socket folder, or `${DB_HOST}`", r"[^\x00-\x20\x7f]+")
-    port = Choice(
-        (
-            Number(1, 65_535),
-            Text("a port, or `${DB_PORT}`", r"[0-9]{1,5}|\$\{[A-Za-z_][A-Za-z0-9_]*\}"),
-        ),
-        "a port, or `${DB_PORT}`",
-    )
-    sslmode = Text(
-        "`disable`, `require`, `verify-full`, ..., or `${DB_SSLMODE}`",
-        r"disable|allow|prefer|require|verify-ca|verify-full|\$\{[A-Za-z_][A-Za-z0-9_]*\}",
-    )
-    path = Text("a path", r"[^\x00-\x1f\x7f]+", max_length=1_024)
-    return Table(
-        (
-            Key("host", host, "The server.", required=whole),
-            Key("port", port, "Its port.", default=5432),
-            Key("database", _POSTGRES_NAME, "The database to log in to.", required=whole),
-            Key("sslmode", sslmode, "How TLS is checked."),
-            Key("sslrootcert", path, "File with the certificates that are trusted."),
-            Key("admin", _NAME, "The secret (username, password) that may administer logins."),
-            Key("owner_role", _POSTGRES_NAME, "The role that both logins act for."),
-            Key(
-                "logins",
-                ListOf(_POSTGRES_NAME, "a list of two login roles", low=2, high=2),
-                "The two login roles that take turns.",
-            ),
-        ),
-        "`target`",
     )

@@ -47,6 +47,7 @@ class SecretKind(StrEnum):
     AWS_ACCESS_KEY = "aws-access-key"
     SSH_KEY = "ssh-key"
     GENERATED = "generated"
+    EXTERNAL = "external"
     GUIDED = "guided"
     COMMAND = "command"
     HUMAN_PASSWORD = "human-password"  # noqa: S105 - the name of a kind
@@ -62,10 +63,16 @@ class Priority(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a database login is changed."""
+    """How a credential is changed, where its kind knows several ways."""
 
     TWO_LOGINS = "two-logins"
+    TWO_PASSWORDS = "two-passwords"
     IN_PLACE = "in-place"
+    OVERLAP = "overlap"
+    SINGLE = "single"
+    LIST = "list"
+    AUTHORIZED_KEYS = "authorized-keys"
+    CERTIFICATE = "certificate"
 
 
 class Making(StrEnum):
@@ -119,7 +126,7 @@ class KindSpec:
         max_age: None where a calendar must not rotate it.
         making: Where new values come from.
         human: A person memorises it.
-        rotates: This release can rotate it.
+        rotates: Keyturn can rotate it.
         strategies: The first is the default; empty where there is nothing to choose.
     """
 
@@ -135,7 +142,7 @@ class KindSpec:
     generate: GenerateSettings | None = None
     priority: Priority = Priority.MEDIUM
     human: bool = False
-    rotates: bool = False
+    rotates: bool = True
     strategies: tuple[Strategy, ...] = ()
 
 
@@ -161,7 +168,6 @@ _SPECS = (
         making=Making.RANDOM,
         generate=_ALPHANUMERIC_40,
         priority=Priority.CRITICAL,
-        rotates=True,
         strategies=(Strategy.TWO_LOGINS, Strategy.IN_PLACE),
     ),
     KindSpec(
@@ -173,11 +179,14 @@ _SPECS = (
         making=Making.RANDOM,
         generate=_ALPHANUMERIC_40,
         priority=Priority.HIGH,
+        strategies=(Strategy.TWO_PASSWORDS, Strategy.IN_PLACE),
     ),
     KindSpec(
         SecretKind.JWT_SIGNING_KEY,
-        "an RSA key pair that signs JSON web tokens (RS256)",
+        "a key pair that signs JSON web tokens",
         fields=_fields("private_key", "public_key"),
+        optional_fields=_fields("jwks", "kid"),
+        identifiers=frozenset(_fields("kid")),
         making=Making.RSA,
         # One line, so that every form of environment file can carry it.
         generate=GenerateSettings(GenerateFormat.PEM_BASE64, bits=3072),
@@ -189,10 +198,12 @@ _SPECS = (
         making=Making.RANDOM,
         generate=_BASE64_32,
         priority=Priority.HIGH,
+        strategies=(Strategy.SINGLE, Strategy.LIST),
     ),
     KindSpec(
         SecretKind.ENCRYPTION_KEY,
         "a 32-byte key that encrypts stored data; the old one is needed to read it",
+        optional_fields=_fields("ring"),
         max_age=365 * _DAY,
         grace=timedelta(0),
         making=Making.RANDOM,
@@ -210,6 +221,7 @@ _SPECS = (
     KindSpec(
         SecretKind.STRIPE_WEBHOOK_SECRET,
         "the secret with which Stripe signs the calls to a webhook",
+        optional_fields=_fields("alt"),
         max_age=180 * _DAY,
         priority=Priority.HIGH,
     ),
@@ -239,7 +251,9 @@ _SPECS = (
         SecretKind.SSH_KEY,
         "an SSH key pair",
         fields=_fields("private_key", "public_key"),
+        optional_fields=_fields("passphrase", "certificate"),
         priority=Priority.HIGH,
+        strategies=(Strategy.AUTHORIZED_KEYS, Strategy.CERTIFICATE),
     ),
     KindSpec(
         SecretKind.GENERATED,
@@ -247,7 +261,6 @@ _SPECS = (
         open_fields=True,
         making=Making.RANDOM,
         generate=_ALPHANUMERIC_40,
-        rotates=True,
     ),
     KindSpec(
         SecretKind.GUIDED,
@@ -258,6 +271,12 @@ _SPECS = (
         SecretKind.COMMAND,
         "a value that a program of yours makes",
         open_fields=True,
+        strategies=(Strategy.OVERLAP, Strategy.IN_PLACE),
+    ),
+    KindSpec(
+        SecretKind.EXTERNAL,
+        "a value that a plug-in of Keyturn rotates",
+        open_fields=True,
     ),
     KindSpec(
         SecretKind.HUMAN_PASSWORD,
@@ -266,6 +285,7 @@ _SPECS = (
         grace=timedelta(0),
         priority=Priority.HIGH,
         human=True,
+        rotates=False,
     ),
 )
 

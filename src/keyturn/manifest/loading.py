@@ -22,9 +22,11 @@ from keyturn.manifest._resolve import Scope
 from keyturn.manifest._secrets import build_secret
 from keyturn.manifest._source import decode, parse
 from keyturn.manifest.keys import manifest_table
+from keyturn.manifest.kinds import SecretKind
 from keyturn.manifest.model import Environment, Manifest, Project, Secret
 from keyturn.manifest.shapes import check
 from keyturn.manifest.strength import find_values
+from keyturn.manifest.targets import SECRET_KEYS, target_spec
 
 __all__ = ["load"]
 
@@ -71,12 +73,10 @@ def _load(source: str, raw: Mapping[str, object], faults: Faults) -> Manifest:
         settings = {key: values[name] for key, values in config.items() if name in values}
         scope = Scope(name, secrets, tables, settings, faults)
         resolved[name] = MappingProxyType(scope.secrets())
-        resolved_consumers[name] = MappingProxyType(
-            {key: scope.consumer(consumer) for key, consumer in consumers.items()}
-        )
+        resolved_consumers[name] = MappingProxyType(scope.consumers(consumers))
     return Manifest(
         project=project,
-        contacts=_build.build_contacts(document),
+        contacts=_build.build_contacts(document, secrets, faults),
         environments=MappingProxyType(environments),
         stores=MappingProxyType(stores),
         config=MappingProxyType({key: MappingProxyType(each) for key, each in config.items()}),
@@ -84,6 +84,7 @@ def _load(source: str, raw: Mapping[str, object], faults: Faults) -> Manifest:
         secrets=MappingProxyType(secrets),
         resolved=MappingProxyType(resolved),
         resolved_consumers=MappingProxyType(resolved_consumers),
+        schedule=_build.build_schedule(document, faults),
     )
 
 
@@ -158,12 +159,16 @@ def _check_variable(path: Path, variable: VariableName, faults: Faults) -> None:
 
 
 def _admins(tables: Mapping[str, Mapping[str, object]]) -> frozenset[str]:
-    """Return every secret that administers another, in any environment."""
+    """Return every secret that administers another and is not for applications."""
     found: set[str] = set()
     for table in tables.values():
+        kind = _read.text(table, "kind")
+        if kind is not None and target_spec(SecretKind(kind)).shares_admin:
+            continue
         overrides = _read.tables(table, "environments").values()
         for holder in (table, *overrides):
-            admin = _read.text(_read.table(holder, "target") or {}, "admin")
-            if admin is not None:
-                found.add(admin)
+            target = _read.table(holder, "target") or {}
+            found.update(
+                name for key in SECRET_KEYS if (name := _read.text(target, key)) is not None
+            )
     return frozenset(found)

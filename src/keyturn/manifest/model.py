@@ -23,6 +23,7 @@ from keyturn.core.ids import (
 )
 from keyturn.errors import NotFound, Problem, UsageError
 from keyturn.manifest._nearest import nearest_name
+from keyturn.manifest.consumers import Consumer
 from keyturn.manifest.kinds import (
     GenerateSettings,
     KindSpec,
@@ -32,30 +33,21 @@ from keyturn.manifest.kinds import (
     is_identifier,
     kind_spec,
 )
+from keyturn.manifest.windows import Window
 
 __all__ = [
-    "CommandReload",
-    "ComposeReload",
-    "Consumer",
     "Contacts",
     "Environment",
-    "Health",
-    "HttpReload",
     "Manifest",
     "Project",
-    "Reload",
-    "Render",
-    "RenderFormat",
+    "ScheduleSettings",
     "Secret",
-    "SignalReload",
     "StoreKind",
     "StoreSettings",
-    "SystemdAction",
-    "SystemdReload",
     "TargetValue",
 ]
 
-TargetValue = str | int | tuple[str, ...]
+TargetValue = str | int | bool | tuple[str, ...] | Mapping[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +61,35 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Contacts:
-    """Where notices go; None or empty where nobody is named."""
+    """
+    Where notices go; None or empty where nobody is named.
+
+    Args:
+        smtp: The mail server, `smtp://HOST[:PORT]` or `smtps://`.
+        smtp_login: The secret with its user name and password.
+        sender: The address that mail comes from.
+    """
 
     security: str | None = None
     on_call: str | None = None
     users: tuple[str, ...] = ()
+    smtp: str | None = None
+    smtp_login: SecretName | None = None
+    sender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """
+    How the schedule spreads its work.
+
+    Args:
+        jitter_percent: Part of max_age before the due date over which rotations are spread.
+        pair_distance: How far apart members of a pair are rotated.
+    """
+
+    jitter_percent: int = 5
+    pair_distance: timedelta = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +99,15 @@ class Environment:
 
     Args:
         protected: Changes ask for a confirmation and a reason.
+        freeze: When the schedule rotates nothing.
+        timezone: Whose clock *freeze* is read by, as the IANA database names it.
     """
 
     name: EnvironmentName
     store: StoreName
     protected: bool = False
+    freeze: tuple[Window, ...] = ()
+    timezone: str = "UTC"
 
 
 class StoreKind(StrEnum):
@@ -104,114 +124,6 @@ class StoreSettings:
     kind: StoreKind
 
 
-class RenderFormat(StrEnum):
-    """How a rendered file is written; `files` is a folder with one file a field."""
-
-    DOTENV = "dotenv"
-    JSON = "json"
-    SHELL = "shell"
-    FILES = "files"
-
-
-@dataclass(frozen=True, slots=True)
-class Render:
-    """
-    A file kept current for a consumer.
-
-    Args:
-        path: Relative to the project folder, without `..`.
-        mode: Permission bits; never any for others.
-        owner: `name`, `name:group` or numbers; None leaves it to whoever renders.
-    """
-
-    path: str
-    format: RenderFormat = RenderFormat.DOTENV
-    mode: int = 0o600
-    owner: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SignalReload:
-    """Send *signal* (`HUP`, without `SIG`) to the process whose id stands in *pid_file*."""
-
-    signal: str
-    pid_file: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommandReload:
-    """Run *command*, without a shell."""
-
-    command: tuple[str, ...]
-
-
-class SystemdAction(StrEnum):
-    """What is asked of a systemd unit."""
-
-    RELOAD = "reload"
-    RESTART = "restart"
-
-
-@dataclass(frozen=True, slots=True)
-class SystemdReload:
-    """Reload or restart a systemd *unit*."""
-
-    unit: str
-    action: SystemdAction = SystemdAction.RELOAD
-
-
-@dataclass(frozen=True, slots=True)
-class ComposeReload:
-    """Restart a *service* of a compose *file* (None: the one that compose finds itself)."""
-
-    service: str
-    file: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HttpReload:
-    """Send an empty POST to *url*."""
-
-    url: str
-
-
-Reload = SignalReload | CommandReload | SystemdReload | ComposeReload | HttpReload
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """
-    How a consumer shows that it is well.
-
-    Args:
-        versions: Dotted key of the JSON answer that maps secrets to version numbers.
-        timeout: How long it may take to become healthy after a reload.
-    """
-
-    url: str
-    versions: str | None = None
-    timeout: timedelta = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """
-    A program that is given secrets.
-
-    Args:
-        secrets: In the manifest's order. A `"*"` stands for every secret that does
-            not administer another one.
-        config: It is given the plain settings too.
-    """
-
-    name: ConsumerName
-    secrets: tuple[SecretName, ...]
-    config: bool = True
-    render: Render | None = None
-    reload: Reload | None = None
-    health: Health | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Secret:
     """
@@ -225,6 +137,8 @@ class Secret:
         only: The environments that have it; None for all.
         depends_on: Secrets that come before it, its target's `admin` among them.
         target: What it opens; empty where nothing is said of it.
+        automatic: The schedule rotates it; otherwise it only reminds.
+        pair: Secrets that share this word are never rotated close together.
     """
 
     name: SecretName
@@ -242,6 +156,8 @@ class Secret:
     generate: GenerateSettings | None = None
     only: tuple[EnvironmentName, ...] | None = None
     target: Mapping[str, TargetValue] = field(default_factory=dict)
+    automatic: bool = True
+    pair: str | None = None
 
     @property
     def spec(self) -> KindSpec:
@@ -286,6 +202,7 @@ class Manifest:
     secrets: Mapping[SecretName, Secret]
     resolved: Mapping[EnvironmentName, Mapping[SecretName, Secret]]
     resolved_consumers: Mapping[EnvironmentName, Mapping[ConsumerName, Consumer]]
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     warnings: tuple[Problem, ...] = ()
 
     def environment(self, name: str) -> Environment:

@@ -122,7 +122,11 @@ _RULES = (
         rf"(?P<p>(?:.+_)?JWT_(?:.+_)?)PRIVATE_KEY{_B64}",
         SecretKind.JWT_SIGNING_KEY,
         "private_key",
-        (("public_key", ("{p}PUBLIC_KEY{s}",)),),
+        (
+            ("kid", ("{p}KEY_ID", "{p}KID")),
+            ("jwks", ("{p}JWKS",)),
+            ("public_key", ("{p}PUBLIC_KEY{s}",)),
+        ),
         name="{p}",
     ),
     _Rule(
@@ -171,7 +175,12 @@ _RULES = (
         name="{p}ENCRYPTION",
         generate='{ format = "hex", bytes = 32 }',
     ),
-    _Rule(rf"(?P<p>.+_)?ENCRYPTION_KEY{_B64}", SecretKind.ENCRYPTION_KEY, name="{p}ENCRYPTION"),
+    _Rule(
+        rf"(?P<p>.+_)?ENCRYPTION_KEY{_B64}",
+        SecretKind.ENCRYPTION_KEY,
+        siblings=(("ring", ("{p}ENCRYPTION_KEYS{s}",)),),
+        name="{p}ENCRYPTION",
+    ),
     _Rule(
         r"(?P<p>(?:.+_)?TWITCH_)CLIENT_SECRET",
         SecretKind.TWITCH_APP,
@@ -182,6 +191,7 @@ _RULES = (
     _Rule(
         r"(?P<p>(?:.+_)?STRIPE_(?:.+_)?)WEBHOOK_(?:SIGNING_)?SECRET(?P<s>_.+)?",
         SecretKind.STRIPE_WEBHOOK_SECRET,
+        siblings=(("alt", ("{p}WEBHOOK_SECRET{s}_ALT",)),),
         name="{p}WEBHOOK{s}",
     ),
     _Rule(
@@ -328,7 +338,8 @@ def _apply(
     if kind is SecretKind.POSTGRES_LOGIN and _is_other_database(groups["p"], pool, text_of):
         kind = SecretKind.GUIDED
         review = ["its database is not PostgreSQL, which is all that Keyturn rotates yet"]
-    lacking = [field for field, _ in rule.siblings if FieldName(field) not in fields]
+    needed = [FieldName(name) for name, _ in rule.siblings if name in kind_spec(kind).fields]
+    lacking = [name for name in needed if name not in fields]
     if lacking and kind not in {SecretKind.REDIS_LOGIN, SecretKind.GUIDED, SecretKind.GENERATED}:
         review.append(f"no variable for its `{lacking[0]}` was found")
     generate = rule.generate
@@ -345,9 +356,9 @@ def _apply(
 
 
 def _ordered(fields: Mapping[FieldName, EnvEntry], rule: _Rule) -> dict[FieldName, EnvEntry]:
-    """Return *fields* with what names before what proves, except in key pairs."""
+    """Return *fields* with what names before what proves; a key stands before what goes with it."""
     names = list(fields)
-    if rule.field == "private_key":
+    if rule.field in {"private_key", "value"}:
         names.reverse()
     return {name: fields[name] for name in names}
 

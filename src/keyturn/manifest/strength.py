@@ -235,7 +235,12 @@ def find_values(text: str) -> Iterator[tuple[int, str]]:
     if "://" in text:
         for match in _URL_PASSWORD.finditer(text):
             password = match["password"]
-            stands = is_placeholder(password) or _is_variable(password)
+            # In `://${secret:mail.token}@host` the colon is the reference's own.
+            stands = (
+                is_placeholder(password)
+                or _is_variable(password)
+                or match["user"].endswith("${secret")
+            )
             if not stands and match["user"] != password:
                 yield match.start(), "an address with a password in it"
 

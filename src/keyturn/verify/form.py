@@ -9,19 +9,26 @@ repetition), so it can prove a value weak and never prove it strong.
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 import string
 import zlib
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import combinations, pairwise
 from types import MappingProxyType
 
 from keyturn.core.ids import FieldName
 from keyturn.core.model import Values
 from keyturn.core.value import SecretValue
-from keyturn.crypto.keypairs import KeyFacts, read_private, read_public
+from keyturn.crypto.jwk import (
+    holds_private,
+    parse_set,
+    public_jwk,
+    signing_algorithm,
+    thumbprint,
+)
+from keyturn.crypto.keypairs import KeyFacts, read_private, read_public, unwrapped
+from keyturn.crypto.ring import parse_ring
 from keyturn.errors import VerificationFailed
 from keyturn.generate import FLOOR_BITS, Format, Policy, entropy_bits
 from keyturn.manifest import is_placeholder
@@ -42,6 +49,7 @@ _MACHINE_FIELDS = frozenset(
         ("encryption-key", "value"),
         ("generated", "value"),
         ("stripe-webhook-secret", "value"),
+        ("stripe-webhook-secret", "alt"),
         ("twitch-app", "client_secret"),
         ("vault-approle", "secret_id"),
         ("aws-access-key", "secret_access_key"),
@@ -70,6 +78,11 @@ _SHAPES: Mapping[tuple[str, str], tuple[re.Pattern[str], str, Severity]] = Mappi
             Severity.BAD,
         ),
         ("stripe-webhook-secret", "value"): (
+            re.compile(r"whsec_[A-Za-z0-9+/=_-]{16,}"),
+            "`whsec_` and at least 16 characters",
+            Severity.BAD,
+        ),
+        ("stripe-webhook-secret", "alt"): (
             re.compile(r"whsec_[A-Za-z0-9+/=_-]{16,}"),
             "`whsec_` and at least 16 characters",
             Severity.BAD,
@@ -106,10 +119,21 @@ _BASE64_ALPHABET = string.ascii_letters + string.digits + _BASE64_SYMBOLS
 _KEY_PAIR_KINDS = frozenset({"jwt-signing-key", "ssh-key"})
 _PRIVATE = FieldName("private_key")
 _PUBLIC = FieldName("public_key")
+_VALUE = FieldName("value")
+_JWKS = FieldName("jwks")
+_KID = FieldName("kid")
+_RING = FieldName("ring")
+# Empty between two rotations: there is no other value then.
+_MAY_BE_EMPTY = frozenset({("stripe-webhook-secret", "alt")})
 
 
 def check_form(
-    kind: str, field: FieldName, value: SecretValue | None, policy: Policy | None = None
+    kind: str,
+    field: FieldName,
+    value: SecretValue | None,
+    policy: Policy | None = None,
+    *,
+    strategy: str | None = None,
 ) -> list[Finding]:
     """
     Return what is wrong with the form of *value*; empty where nothing is.
@@ -117,17 +141,34 @@ def check_form(
     Args:
         value: None where there is none.
         policy: What new values of this field are made by, where it is a random one.
+        strategy: The secret's: of a session secret by `list` each part is looked at.
     """
-    if value is None or not value:
+    if not value:
+        if value is not None and (kind, field) in _MAY_BE_EMPTY:
+            return []
         return [_bad("missing", field, "has no value")]
-    if kind in _KEY_PAIR_KINDS and field in {_PRIVATE, _PUBLIC}:
-        return _check_key(kind, field, value)
+    match kind, field:
+        case "jwt-signing-key" | "ssh-key", "private_key" | "public_key":
+            return _check_key(kind, field, value)
+        case "jwt-signing-key", "jwks":
+            return _check_set(field, value)
+        case "encryption-key", "ring":
+            return _check_ring(field, value, policy)
+        case _:
+            return _check_text(kind, field, value, policy, listed=strategy == "list")
+
+
+def _check_text(
+    kind: str, field: FieldName, value: SecretValue, policy: Policy | None, *, listed: bool
+) -> list[Finding]:
     try:
         text = value.reveal_text()
     except ValueError:
         return [_bad("encoding", field, "is not UTF-8 text")]
     if is_placeholder(text):
         return [_bad("placeholder", field, "is a placeholder, not a value")]
+    if kind == "session-secret" and listed:
+        return _check_list(field, text, policy)
     findings = [*_check_edges(field, text), *_check_shape(kind, field, text.strip())]
     if kind == "encryption-key":
         findings += _check_encryption_key(field, text.strip(), policy)
@@ -139,28 +180,58 @@ def check_form(
 
 
 def check_halves(kind: str, values: Values) -> list[Finding]:
-    """Return what is wrong between the halves of a key pair; empty for any other kind."""
+    """Return what is wrong between the fields of a secret that belong together."""
+    if kind == "encryption-key":
+        return _check_first_of_ring(values)
     if kind not in _KEY_PAIR_KINDS or not values.get(_PRIVATE) or not values.get(_PUBLIC):
         return []
     try:
-        private = read_private(_pem(values[_PRIVATE]))
-        public = read_public(_pem(values[_PUBLIC]))
+        private = read_private(unwrapped(values[_PRIVATE]))
+        public = read_public(unwrapped(values[_PUBLIC]))
     except VerificationFailed:
         # `check_form` says so, of the half that it is.
         return []
     if private.public_der != public.public_der:
         return [_bad("halves", _PUBLIC, "is not the other half of `private_key`")]
+    return _check_published(private, values) if kind == "jwt-signing-key" else []
+
+
+def _check_published(private: KeyFacts, values: Values) -> list[Finding]:
+    if not values.get(_JWKS) or signing_algorithm(private) is None:
+        return []
+    key = public_jwk(private)
+    try:
+        found = [one for one in parse_set(values[_JWKS]) if thumbprint(one) == key["kid"]]
+    except VerificationFailed:
+        return []
+    if not found:
+        return [_bad("halves", _JWKS, "does not have the key of `private_key`")]
+    if values.get(_KID) and values[_KID] != SecretValue.from_text(found[0].get("kid", "")):
+        return [_bad("halves", _KID, "is not what `jwks` calls the key of `private_key`")]
     return []
+
+
+def _check_first_of_ring(values: Values) -> list[Finding]:
+    if not values.get(_RING) or not values.get(_VALUE):
+        return []
+    try:
+        first = parse_ring(values[_RING])[0]
+    except VerificationFailed:
+        return []
+    if first.key == values[_VALUE]:
+        return []
+    return [_bad("halves", _RING, "does not begin with the key of `value`, which encrypts")]
 
 
 def _check_key(kind: str, field: FieldName, value: SecretValue) -> list[Finding]:
     read: Callable[[SecretValue], KeyFacts] = read_private if field == _PRIVATE else read_public
     try:
-        facts = read(_pem(value))
+        facts = read(unwrapped(value))
     except VerificationFailed as error:
         return [_bad("key", field, error.message)]
-    if kind == "jwt-signing-key" and facts.algorithm != "rsa":
-        return [_bad("key", field, f"is a key for `{facts.algorithm}`; RS256 needs one for RSA")]
+    if kind == "jwt-signing-key" and signing_algorithm(facts) is None:
+        words = f"is a key for `{facts.algorithm}`; RS256, ES256 and EdDSA need another"
+        return [_bad("key", field, words)]
     if facts.algorithm == "rsa" and facts.size_bits < _RSA_MINIMUM_BITS:
         return [
             _bad(
@@ -170,15 +241,46 @@ def _check_key(kind: str, field: FieldName, value: SecretValue) -> list[Finding]
     return []
 
 
-def _pem(value: SecretValue) -> SecretValue:
-    # Environment variables mostly carry a PEM file as one line of base64.
-    raw = value.reveal()
-    if b"-----BEGIN" in raw or raw.startswith(b"ssh-"):
-        return value
+def _check_set(field: FieldName, value: SecretValue) -> list[Finding]:
     try:
-        return SecretValue(base64.b64decode(raw, validate=True))
-    except binascii.Error:
-        return value
+        keys = parse_set(value)
+        prints = [thumbprint(key) for key in keys if not holds_private(key)]
+    except VerificationFailed as error:
+        return [_bad("key", field, error.message)]
+    if len(prints) != len(keys):
+        return [_bad("private", field, "publishes a private key: rotate it")]
+    if not keys:
+        return [_bad("key", field, "has no key: every token is refused with it")]
+    names = [key.get("kid") for key in keys]
+    if None in names or len(set(names)) != len(names):
+        return [_bad("duplicate", field, "has two keys of one name, or one without a name")]
+    return []
+
+
+def _check_ring(field: FieldName, value: SecretValue, policy: Policy | None) -> list[Finding]:
+    try:
+        entries = parse_ring(value)
+    except VerificationFailed as error:
+        return [_bad("key", field, error.message)]
+    found: list[Finding] = []
+    for entry in entries:
+        found += _check_encryption_key(field, entry.key.reveal_text(), policy)
+    if any(one.key == other.key for one, other in combinations(entries, 2)):
+        found.append(_bad("duplicate", field, "has one key twice"))
+    return found
+
+
+def _check_list(field: FieldName, text: str, policy: Policy | None) -> list[Finding]:
+    parts = text.split(",")
+    found: list[Finding] = []
+    for part in parts:
+        if not part.strip():
+            found.append(_bad("missing", field, "has an empty place in its list"))
+            continue
+        found += [*_check_edges(field, part), *_check_strength(field, part.strip(), policy)]
+    if len(set(parts)) != len(parts):
+        found.append(_bad("duplicate", field, "has one value twice in its list"))
+    return found
 
 
 def _check_edges(field: FieldName, text: str) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import traceback
 
 import pytest
@@ -9,7 +10,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from keyturn.core.value import SecretValue
-from keyturn.crypto.keypairs import read_private, read_public, rsa_pair
+from keyturn.crypto.keypairs import (
+    ec_pair,
+    ed25519_pair,
+    public_pem,
+    read_private,
+    read_public,
+    rsa_pair,
+    unwrapped,
+)
 from keyturn.errors import VerificationFailed
 
 CANARY = b"canary-in-a-damaged-key"
@@ -88,3 +97,30 @@ def test_keys_of_others_are_read(key, facts):
 def test_an_unusual_key_is_read_as_other():
     """An algorithm that we have no use for is named so, not refused as damaged."""
     assert "other" == read_private(private_text(dsa.generate_private_key(2048))).algorithm
+
+
+@pytest.mark.parametrize(
+    ("make", "facts"),
+    [(ec_pair, ("ec", 256, "secp256r1")), (ed25519_pair, ("ed25519", 256, ""))],
+)
+def test_pairs_of_other_algorithms_belong_together(make, facts):
+    """As those of RSA do, and each is another."""
+    pair = make()
+    private, public = read_private(pair.private), read_public(pair.public)
+    assert private == public
+    assert facts == (private.algorithm, private.size_bits, private.curve)
+    assert read_private(make().private).public_der != private.public_der
+
+
+def test_the_public_half_is_written_as_the_library_writes_it():
+    """So that a version made by hand and one of ours look alike."""
+    pair = rsa_pair(2048)
+    assert pair.public == public_pem(read_private(pair.private))
+
+
+def test_one_line_of_base64_is_unwrapped_and_the_rest_let_be():
+    """What is neither is for its reader to refuse."""
+    pair = ed25519_pair()
+    assert pair.private == unwrapped(SecretValue(base64.b64encode(pair.private.reveal())))
+    for value in (pair.private, SecretValue(b"ssh-ed25519 AAAA"), SecretValue(b"no key?")):
+        assert value == unwrapped(value)

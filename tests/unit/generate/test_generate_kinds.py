@@ -7,7 +7,9 @@ import base64
 import pytest
 
 from keyturn.core.value import SecretValue
-from keyturn.crypto.keypairs import read_private, read_public
+from keyturn.crypto.jwk import parse_set, public_jwk
+from keyturn.crypto.keypairs import read_private, read_public, unwrapped
+from keyturn.crypto.ring import key_id, parse_ring
 from keyturn.errors import UsageError
 from keyturn.generate import GENERATED_KINDS, Format, Settings, generate_fields, policy_for
 from keyturn.manifest.kinds import KINDS, Making
@@ -56,6 +58,14 @@ def test_an_unknown_kind_is_refused():
         ("jwt-signing-key", ("private_key", "public_key"), Settings(key_bits=1024), "1024 bits"),
         ("jwt-signing-key", ("private_key", "public_key"), Settings(size_bytes=32), "key pair"),
         ("jwt-signing-key", ("private_key", "public_key"), Settings("base64"), "key pair"),
+        (
+            "jwt-signing-key",
+            ("private_key", "public_key"),
+            Settings(algorithm="HS256"),
+            "algorithm is not known",
+        ),
+        ("jwt-signing-key", ("private_key", "public_key", "name"), Settings(), "other fields"),
+        ("encryption-key", ("ring",), Settings(), "other fields"),
     ],
 )
 def test_what_cannot_be_made_is_refused(kind, fields, settings, says):
@@ -123,6 +133,37 @@ def test_a_jwt_key_pair_is_two_halves_of_one(settings, bits, one_line):
     facts = read_private(private)
     assert ("rsa", bits) == (facts.algorithm, facts.size_bits)
     assert facts.public_der == read_public(public).public_der
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "facts"),
+    [("RS256", ("rsa", 2048)), ("ES256", ("ec", 256)), ("EdDSA", ("ed25519", 256))],
+)
+def test_a_signing_key_comes_with_its_name_and_its_set(algorithm, facts):
+    """Where the manifest has fields for them; the size is RSA's alone."""
+    fields = ("private_key", "public_key", "jwks", "kid")
+    made = make("jwt-signing-key", fields, Settings(key_bits=2048, algorithm=algorithm))
+    assert fields == tuple(made)
+    private = read_private(unwrapped(made["private_key"]))
+    assert facts == (private.algorithm, private.size_bits)
+    assert private == read_public(unwrapped(made["public_key"]))
+    (entry,) = parse_set(made["jwks"])
+    assert (algorithm, made["kid"].reveal_text()) == (entry["alg"], entry["kid"])
+    assert entry == public_jwk(private)
+
+
+def test_a_name_of_a_signing_key_is_not_given():
+    """It is computed from the key, and changes with it."""
+    with pytest.raises(UsageError, match="made together") as caught:
+        make("jwt-signing-key", ("private_key", "public_key", "kid"), given={"kid": NAME})
+    assert "identity" in caught.value.hint
+
+
+def test_an_encryption_key_is_alone_in_its_ring():
+    """The ring of a first key has it under an id of its own."""
+    made = make("encryption-key", ("value", "ring"))
+    (entry,) = parse_ring(made["ring"])
+    assert (key_id(made["value"]), made["value"]) == (entry.id, entry.key)
 
 
 def test_the_kinds_made_here_are_those_the_manifest_says():

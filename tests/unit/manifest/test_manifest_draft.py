@@ -57,9 +57,13 @@ def kinds(text):
         ("STRIPE_PUBLISHABLE_KEY=pk_test_x", {}),
         (
             "STRIPE_WEBHOOK_SECRET=x\nSTRIPE_WEBHOOK_SECRET_ALT=y",
+            {"stripe-webhook": "stripe-webhook-secret"},
+        ),
+        (
+            "STRIPE_WEBHOOK_SECRET=x\nSTRIPE_WEBHOOK_SECRET_EU=y",
             {
                 "stripe-webhook": "stripe-webhook-secret",
-                "stripe-webhook-alt": "stripe-webhook-secret",
+                "stripe-webhook-eu": "stripe-webhook-secret",
             },
         ),
         ("OPENAI_API_KEY=x", {"openai": "openai-key"}),

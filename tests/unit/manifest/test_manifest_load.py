@@ -117,13 +117,15 @@ def test_a_fault_of_the_outer_tables(text, line, key, words, fix):
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
-        ("kind = 'session-secret'\nstrategy = 'in-place'", "strategy", "has no strategies"),
+        ("kind = 'session-secret'\nstrategy = 'in-place'", "strategy", "is no strategy of"),
+        ("kind = 'openai-key'\nstrategy = 'in-place'", "strategy", "has no strategies"),
         ("kind = 'session-secret'\nmax_age = '0d'", "max_age", "overdue"),
         ("kind = 'session-secret'\nmax_age = '900w'", "max_age", "ten years"),
         ("kind = 'session-secret'\nmax_age = 90", "max_age", "not a number"),
         ("kind = 'session-secret'\nmax_age = '1y'", "max_age", "is not a duration"),
         ("kind = 'session-secret'\nrequired = 'yes'", "required", "not a string"),
-        ("kind = 'session-secret'\ntarget = { host = 'a', database = 'b' }", "target", "no target"),
+        ("kind = 'generated'\ntarget = { host = 'a', database = 'b' }", "target", "no target"),
+        ("kind = 'session-secret'\ntarget = { host = 'a' }", "target.host", "no such key"),
         ("kind = 'stripe-key'\ngenerate = { format = 'hex' }", "generate", "is not generated"),
         ("kind = 'session-secret'\ngenerate = { format = 'pem' }", "generate.format", "cannot be"),
         (
@@ -467,7 +469,7 @@ def test_defaults_come_from_the_kind_and_the_project():
     assert (timedelta(days=90), timedelta(hours=1)) == (secret.max_age, secret.grace)
     assert GenerateSettings(GenerateFormat.BASE64, bytes=32) == secret.generate
     assert {"value": "S"} == dict(secret.fields)
-    assert secret.strategy is None
+    assert Strategy.SINGLE is secret.strategy
     assert {} == dict(secret.target)
     assert "local" == manifest.environments["production"].store
     assert manifest.environments["production"].protected
@@ -641,3 +643,40 @@ def test_each_kind_of_reload_is_read(text, expected):
     )
 
     assert expected == repr(manifest.consumer_in("production", "a").reload)
+
+
+RENDERED = """\
+[config]
+PLACE = { development = "run/a", production = "run/b" }
+[consumers.a]
+secrets = []
+render = { path = "run/a", format = "dotenv" }
+[consumers.b]
+secrets = []
+render = { path = "PATH", format = "files" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("run/a", "`run/a` is the file of the consumer `a` already"),
+        ("run/./a", "`run/a` is the file of the consumer `a` already"),
+        ("run//a", "`run/a` is the file of the consumer `a` already"),
+        ("${PLACE}", "`run/a` is the file of the consumer `a` already"),
+        ("run/a/b", "`run/a/b` lies in `run/a`, which the consumer `a` is given"),
+        ("run", "`run/a`, which the consumer `a` is given, lies in `run`"),
+    ],
+)
+def test_two_consumers_in_one_place(path, message):
+    """Each would write over the other: both are named, once, whatever the environments."""
+    text = RENDERED.replace("PATH", path)
+    assert [(8, "consumers.b.render.path", message)] == told(text)
+    fix = problems(HEAD + text)[0].fix
+    assert "give `b` and `a` each a path of its own" == fix
+
+
+@pytest.mark.parametrize("path", ["run/ab", "run/b", "other/a"])
+def test_consumers_in_places_of_their_own(path):
+    """A name that only begins alike is another place."""
+    assert 2 == len(loaded(RENDERED.replace("PATH", path)).consumers)

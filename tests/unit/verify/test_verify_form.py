@@ -6,13 +6,14 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.core.entropy import SystemEntropy
 from keyturn.core.value import SecretValue
-from keyturn.crypto.keypairs import rsa_pair
+from keyturn.crypto.jwk import public_jwk, write_set
+from keyturn.crypto.keypairs import ec_pair, ed25519_pair, read_private, rsa_pair
 from keyturn.generate import Format, Policy, Settings, generate_fields, policy_for, random_value
 from keyturn.manifest.kinds import KINDS
 from keyturn.testing import SeededEntropy
@@ -210,11 +211,11 @@ def test_a_jwt_pair_is_well_formed(wrap):
         ("private_key", PAIR.public, "cannot be read"),
         ("public_key", PAIR.private, "cannot be read"),
         ("private_key", in_base64(in_base64(PAIR.private)), "cannot be read"),
-        ("private_key", pem(ec.generate_private_key(ec.SECP256R1())), "RS256"),
-        ("private_key", pem(ed25519.Ed25519PrivateKey.generate()), "RS256"),
+        ("private_key", pem(ec.generate_private_key(ec.SECP256K1())), "ES256"),
+        ("private_key", pem(ed448.Ed448PrivateKey.generate()), "EdDSA"),
         ("private_key", pem(rsa.generate_private_key(65537, 1024)), "has 1024 bits"),
     ],
-    ids=["text", "public", "private", "twice", "ec", "ed25519", "short"],
+    ids=["text", "public", "private", "twice", "ec", "ed448", "short"],
 )
 def test_a_wrong_jwt_key_is_found(field, value, says):
     """Unreadable, of another algorithm, or too short."""
@@ -254,3 +255,125 @@ def test_an_ssh_pair_is_well_formed():
     values = {"private_key": SecretValue(private), "public_key": SecretValue(public + b" me@here")}
     assert [] == [f for name, value in values.items() for f in check_form("ssh-key", name, value)]
     assert [] == check_halves("ssh-key", values)
+
+
+@pytest.mark.parametrize("pair", [PAIR, ec_pair(), ed25519_pair()], ids=["rsa", "ec", "ed25519"])
+def test_a_whole_signing_key_is_well_formed(pair):
+    """Of every algorithm, with its set and its name."""
+    jwk = public_jwk(read_private(pair.private))
+    values = {
+        "private_key": pair.private,
+        "public_key": pair.public,
+        "jwks": write_set([jwk, public_jwk(read_private(OTHER.private))]),
+        "kid": SecretValue.from_text(jwk["kid"]),
+    }
+    assert [] == [f for n, v in values.items() for f in check_form("jwt-signing-key", n, v)]
+    assert [] == check_halves("jwt-signing-key", values)
+
+
+ENTRY = public_jwk(read_private(PAIR.private))
+STRANGER = public_jwk(read_private(OTHER.private))
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ([{**ENTRY, "d": "x"}], "form.private"),
+        ([{"kty": "oct", "k": "x", "kid": "y"}], "form.private"),
+        ([], "form.key"),
+        ([{"kty": "RSA", "kid": "y"}], "form.key"),
+        ([ENTRY, {**STRANGER, "kid": ENTRY["kid"]}], "form.duplicate"),
+        ([{n: t for n, t in ENTRY.items() if n != "kid"}], "form.duplicate"),
+    ],
+)
+def test_a_wrong_key_set_is_found(keys, found):
+    """Private, empty, broken, or without names that tell its keys apart."""
+    assert [found] == codes("jwt-signing-key", "jwks", write_set(keys))
+    assert ["form.key"] == codes("jwt-signing-key", "jwks", "{}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ({"jwks": write_set([STRANGER])}, "jwks"),
+        ({"kid": SecretValue(b"another")}, "kid"),
+    ],
+)
+def test_a_set_that_is_of_another_key_is_found(changes, subject):
+    """Tokens would be refused by everybody."""
+    values = {
+        "private_key": PAIR.private,
+        "public_key": PAIR.public,
+        "jwks": write_set([ENTRY]),
+        "kid": SecretValue.from_text(ENTRY["kid"]),
+    }
+    assert [] == check_halves("jwt-signing-key", values)
+    (finding,) = check_halves("jwt-signing-key", {**values, **changes})
+    assert (subject, "form.halves") == (finding.subject, finding.code)
+    assert [] == check_halves("jwt-signing-key", {**values, "jwks": SecretValue(b"{}")})
+
+
+def key_text(seed):
+    return base64.b64encode(SeededEntropy(seed).random_bytes(32)).decode()
+
+
+@pytest.mark.parametrize(
+    ("ring", "found"),
+    [
+        (f"a:{key_text('a')},b:{key_text('b')}", []),
+        ("nonsense", ["form.key"]),
+        (f"a:{key_text('a')},a:{key_text('b')}", ["form.key"]),
+        (f"a:{key_text('a')},b:{key_text('a')}", ["form.duplicate"]),
+        (f"a:{key_text('a')},b:AAAA", ["form.size"]),
+        (f"a:{base64.b64encode(b'0123456789abcdef' * 2).decode()}", ["form.weak"]),
+    ],
+)
+def test_a_ring_is_looked_at_key_by_key(ring, found):
+    """Its form, its ids, and each key as `value` is."""
+    assert found == codes("encryption-key", "ring", ring)
+
+
+def test_a_ring_begins_with_the_key_that_encrypts():
+    """Else rows are written that other processes do not expect."""
+    values = {
+        "value": SecretValue.from_text(key_text("a")),
+        "ring": SecretValue.from_text(f"a:{key_text('a')},b:{key_text('b')}"),
+    }
+    assert [] == check_halves("encryption-key", values)
+    wrong = {**values, "value": SecretValue.from_text(key_text("b"))}
+    assert ["form.halves"] == [f.code for f in check_halves("encryption-key", wrong)]
+    for ring in (SecretValue(b""), SecretValue(b"nonsense")):
+        assert [] == check_halves("encryption-key", {**values, "ring": ring})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{40},{40}", []),
+        ("{40},{6}", ["form.weak"]),
+        ("{40},", ["form.missing"]),
+        ("{40}, {41}", ["form.edges"]),
+    ],
+)
+def test_a_list_of_session_secrets_is_looked_at_part_by_part(text, found):
+    """A weak part is accepted by the application as well as a strong one."""
+    parts = text.replace("}", "{").split("{")
+    value = "".join(random_text(int(p)) if n % 2 else p for n, p in enumerate(parts))
+    checked = check_form("session-secret", "value", SecretValue.from_text(value), strategy="list")
+    assert found == [finding.code for finding in checked]
+
+
+def test_a_session_secret_that_is_listed_twice_is_found():
+    """Rotation would end nothing."""
+    text = random_text(40)
+    value = SecretValue.from_text(f"{text},{text}")
+    (finding,) = check_form("session-secret", "value", value, strategy="list")
+    assert "form.duplicate" == finding.code
+
+
+def test_the_other_webhook_secret_may_be_empty_and_has_the_form_of_the_first():
+    """Between two rotations there is none."""
+    assert [] == check_form("stripe-webhook-secret", "alt", SecretValue(b""))
+    assert ["form.missing"] == [f.code for f in check_form("stripe-webhook-secret", "alt", None)]
+    assert [] == codes("stripe-webhook-secret", "alt", f"whsec_{random_text(32)}")
+    assert "form.shape" in codes("stripe-webhook-secret", "alt", random_text(32))
