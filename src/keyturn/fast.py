@@ -17,6 +17,7 @@ The format of the sealed bundle is drawn in `keyturn.deliver.bundle`, which writ
 
 import os
 import sys
+from posix import environ as _environ  # what `os.environb` looks at, without its wrapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ LOCATOR_MARK = "keyturn-locator-1"
 BUNDLE_MARK = b"keyturn-bundle 1"
 DEFAULT_ENVIRONMENT = "development"
 CLOCK_SKEW_SECONDS = 300
-_E2BIG, _ENOEXEC, _EBADF = 7, 8, 9
+_E2BIG, _ENOEXEC, _EBADF, _EACCES = 7, 8, 9, 13
 _UNREACHABLE, _NOT_EXECUTABLE, _NOT_FOUND = 7, 126, 127  # `keyturn.cli.exits`, env(1)
 _COERCED = (b"C.UTF-8", b"C.utf8", b"UTF-8")  # set by the interpreter for itself (PEP 538)
 _KIND_AND_OTHERS = 0o170077  # the file's kind, and every bit for group and others
@@ -54,8 +55,8 @@ class Bundle:
             raise ValueError("not a bundle")
         self.head: "dict[bytes, list[list[bytes]]]" = {}
         for line in lines[1:]:
-            word, *rest = line.split(b" ")
-            self.head.setdefault(word, []).append(rest)
+            rest = line.split(b" ")
+            self.head.setdefault(rest.pop(0), []).append(rest)
 
     def one(self, word: bytes) -> "list[bytes]":
         """Return the rest of the only line that starts with *word*."""
@@ -130,7 +131,7 @@ def read_arguments(words: "list[str]", *, command: bool) -> "Arguments | None":
 def find_project(given: str) -> "str | None":
     """Return the folder *given* if it holds a manifest; without one, the nearest from here up."""
     folder = os.path.realpath(given or ".")
-    while not os.access(f"{folder}/{MANIFEST}", os.F_OK):
+    while not os.path.isfile(f"{folder}/{MANIFEST}"):
         parent = os.path.dirname(folder)
         if given or parent == folder:
             return None
@@ -158,7 +159,7 @@ def read_private(path: str, limit: int) -> bytes:
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid() or status.st_mode & _KIND_AND_OTHERS != _PLAIN_FILE:
-            raise PermissionError(path)
+            raise PermissionError(_EACCES, "it is no plain file, or not yours alone", path)
         content = os.read(descriptor, limit)
         while len(content) == limit:
             limit *= 2
@@ -198,7 +199,7 @@ def open_bundle(project: str, environment: str) -> "Bundle":
     sealed = read_private(f"{state}/bundles/{environment}.age", 65536)
     generation = read_private(f"{keys}/generation.{environment}", 64).strip()
 
-    # The one module of age that is needed: the package's own __init__ adds nothing else.
+    import_age()
     from pyrage import decrypt, x25519
 
     key = identity.decode("ascii").rsplit("\n", 2)[-2]
@@ -215,6 +216,19 @@ def open_bundle(project: str, environment: str) -> "Bundle":
     ):
         raise ValueError("stale")
     return bundle
+
+
+def import_age() -> None:
+    """Import `pyrage` without its one file of Python, which only hands compiled names on."""
+    folders = [f"{folder}/pyrage" for folder in sys.path]
+    found = [folder for folder in folders if os.path.isfile(f"{folder}/__init__.py")]
+    if "pyrage" in sys.modules or not found:
+        return
+    package = sys.modules["pyrage"] = type(sys)("pyrage")
+    package.__path__ = found[:1]
+    from pyrage import pyrage as compiled
+
+    vars(package).update([(name, getattr(compiled, name)) for name in compiled.__all__])
 
 
 def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
@@ -240,32 +254,6 @@ def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
     return names, config
 
 
-def _record(project: str, action: str, subject: str, versions: str, **more: str) -> None:
-    import time
-
-    from keyturn._fastaudit import append
-
-    seconds = time.time()
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    fields = {"action": action, "object": subject, "versions": versions, **more}
-    text = ",".join(f'"{name}":{_quoted(value)}' for name, value in fields.items())
-    append(
-        f"{project}/{STATE_FOLDER}/audit/reads.log",
-        f'"time":"{moment}.{int(seconds % 1 * 1e6):06d}Z","uid":{os.getuid()},'
-        f'"pid":{os.getpid()},{text}'.encode("ascii"),
-    )
-
-
-def _quoted(text: str) -> str:
-    """Return *text* as a JSON string; it rarely needs escaping, and then imports nothing."""
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return f'"{text}"'
-    from _json import encode_basestring_ascii
-
-    # Bytes that were not UTF-8 have no place in JSON: they are written out.
-    return encode_basestring_ascii(text.encode("utf-8", "backslashreplace").decode())
-
-
 def child_environment(
     bundle: Bundle, names: set[bytes], *, config: bool
 ) -> "tuple[dict[bytes, bytes], str]":
@@ -275,7 +263,7 @@ def child_environment(
     A secret replaces a variable of the same name; a plain setting gives way to
     one that the caller has set, so that `PORT=9000 keyturn run` means what it says.
     """
-    environ = dict(os.environb)
+    environ = _environ.copy()
     environ.pop(b"", None)  # an entry without a name, which nothing can be started with
     if environ.get(b"LC_CTYPE") in _COERCED:
         _restore_lc_ctype(environ)
@@ -307,19 +295,29 @@ def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoR
     """
     Become *command*, with the signal dispositions that it would have had without us.
 
+    Two of them nobody can know. The interpreter ignores SIGPIPE and SIGXFSZ before any
+    code of ours runs, and keeps no trace of what the caller had. Both become the default,
+    as with `subprocess`: a pipeline whose first program ignores SIGPIPE may never end,
+    while a server that needs it ignored mostly sees to that itself. Only where systemd
+    has started this very process does SIGPIPE stay ignored, as in all its services
+    (`IgnoreSIGPIPE=`). What was ignored or blocked of all other signals stays so.
+
     The path is searched as execvp(3) does; `os.execvpe` imports `warnings` for it.
 
     Raises:
         OSError: It cannot be started; this process goes on.
     """
-    import _signal
+    from _signal import SIG_DFL, SIG_IGN, SIGPIPE, SIGXFSZ, signal
 
-    # The interpreter ignores these for itself, and execve keeps what is ignored.
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
+    by_systemd = environ.get(b"SYSTEMD_EXEC_PID") == b"%d" % os.getpid()
+    changed = (SIGXFSZ,) if by_systemd else (SIGPIPE, SIGXFSZ)
+    for number in changed:
+        signal(number, SIG_DFL)
     name = os.fsencode(command[0])
     folders = environ.get(b"PATH", os.fsencode(os.defpath)).split(b":") if name else []
     paths = [folder + b"/" + name if folder else name for folder in folders]
+    # To look is cheaper than to try, which hands the whole environment over each time.
+    paths = [path for path in paths if os.access(path, os.F_OK)] + paths
     refused: "OSError | None" = None
     for path in [name] if b"/" in name else paths:
         try:
@@ -329,8 +327,8 @@ def replace_process(command: "list[str]", environ: "dict[bytes, bytes]") -> "NoR
                 os.execve(b"/bin/sh", [b"sh", path, *map(os.fsencode, command[1:])], environ)  # noqa: S606
             absent = isinstance(error, FileNotFoundError | NotADirectoryError)
             refused = refused or (None if absent and path != name else error)
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # we go on: as it was for us
-        _signal.signal(number, _signal.SIG_IGN)
+    for number in changed:  # we go on: as it was for us
+        signal(number, SIG_IGN)
     raise refused or FileNotFoundError(2, "No such file or directory")
 
 
@@ -341,8 +339,10 @@ def _run(found: Arguments) -> "Callable[[], int] | None":
     bundle = open_bundle(project, found.environment)
     names, config = select(bundle, found.consumer)
     environ, versions = child_environment(bundle, names, config=config)
-    _record(
-        project,
+    from keyturn._fastaudit import record
+
+    record(
+        f"{project}/{STATE_FOLDER}",
         "environment.value.deliver",
         found.environment,
         versions,
@@ -420,14 +420,17 @@ def _get(found: Arguments) -> "Callable[[], int] | None":
     if len(matches) != 1:
         return None
     row, value = matches[0]
-    _record(
-        project,
+    from keyturn._fastaudit import record
+
+    record(
+        f"{project}/{STATE_FOLDER}",
         "secret.value.read",
         f"{found.environment}/{row[1].decode()}",
         f"{row[1].decode()}={row[2].decode()}",
         field=row[3].decode(),
     )
-    return lambda: write_value(value)
+    # Nothing is left to do: to take the interpreter down costs a tenth of the whole.
+    return lambda: os._exit(write_value(value))
 
 
 def write_value(value: bytes) -> int:

@@ -25,6 +25,7 @@ from keyturn.core.model import (
 )
 from keyturn.core.ports import Evidence, RotationKind, Store, StoreCapabilities
 from keyturn.errors import Conflict, NotFound, OutcomeUnknown, Unavailable
+from keyturn.targets import OnePhase
 from keyturn.testing import FakeClock, SeededEntropy, StoreContract
 
 
@@ -63,6 +64,11 @@ class NotedStore:
     ) -> Mapping[SecretName, VersionedValue]:
         return self._inner.read_many(environment, names)
 
+    def current_versions(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, Version]:
+        return self._inner.current_versions(environment, names)
+
     def state(self, ref: SecretRef) -> SecretState:
         return self._inner.state(ref)
 
@@ -73,7 +79,7 @@ class NotedStore:
         return self._inner.history(ref)
 
 
-class PasswordFile:
+class PasswordFile(OnePhase):
     """A kind of rotation of somebody's own, whose target knows one value at a time."""
 
     overlaps = False
@@ -84,7 +90,7 @@ class PasswordFile:
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
         return [("create", "a first value" if current is None else "another value")]
 
-    def create(self, current: Values | None) -> Values:
+    def create(self, current: Values | None, *, token: Token) -> Values:
         return self._make()
 
     def apply(self, current: Values | None, pending: Values) -> None:
@@ -99,8 +105,11 @@ class PasswordFile:
     def retire(self, current: Values, old: Values) -> None:
         return None
 
-    def prove_dead(self, old: Values) -> Evidence:
+    def prove_dead(self, old: Values, *, current: Values | None = None) -> Evidence:
         return Evidence("refused", "nothing takes it")
+
+    def probe(self, values: Values) -> Evidence:
+        return Evidence("compared", f"{len(values)} fields")
 
 
 class ContractOfNotedStore(StoreContract):

@@ -14,8 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from keyturn._internal import failpoints
@@ -45,7 +47,9 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._translated = _Translated(path)
         self._depth = 0
+        self._turn: threading.Lock | None = None
         self._after_commit: list[Callable[[], None]] = []
         self._after_rollback: list[Callable[[], None]] = []
 
@@ -70,7 +74,7 @@ class Database:
             # Create with the right mode: sqlite would use the umask's.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         mode = "ro" if read_only else "rw"
-        with _translated(path):
+        with _Translated(path):
             connection = sqlite3.connect(
                 f"file:{_quoted(path)}?mode={mode}", uri=True, isolation_level=None
             )
@@ -83,7 +87,7 @@ class Database:
         return database
 
     def _prepare(self, *, read_only: bool, create: bool) -> None:
-        with _translated(self.path):
+        with self._translated:
             self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
             self._connection.execute("PRAGMA trusted_schema = OFF")
             self._connection.execute("PRAGMA foreign_keys = ON")
@@ -139,13 +143,21 @@ class Database:
                 self.execute(f"PRAGMA user_version = {number}")
             self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
+    def take_turns(self, turn: threading.Lock) -> None:
+        """
+        Hold *turn* for the length of each transaction, as other connections of this process do.
+
+        SQLite lets waiting writers try again and again, and one of many may never be the
+        one that gets through; a lock lets each of them have its turn.
+        """
+        self._turn = turn
+
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
         return self._depth > 0
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
         """
         Run the block in one transaction; an inner call joins the outer one.
 
@@ -157,30 +169,49 @@ class Database:
         Crash safety:
             Durable on return. Before that: nothing of it.
         """
+        return _Transaction(self._enter, self._leave)
+
+    def _enter(self) -> None:
         if self._depth:
             self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
             return
-        with _translated(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-        self._depth = 1
+        if self._turn is not None:
+            self._turn.acquire()
         try:
-            yield
-            failpoints.hit("database.commit")
+            with self._translated:
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._depth = 1
         except BaseException:
-            self._depth = 0
+            # Ctrl-C may come when SQLite has begun and nobody knows it yet.
             self._roll_back()
+            self._pass_on()
             raise
-        self._depth = 0
-        self._commit()
+
+    def _leave(self, error: BaseException | None) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        try:
+            if error is not None:
+                self._roll_back()
+                return
+            try:
+                failpoints.hit("database.commit")
+            except BaseException:
+                self._roll_back()
+                raise
+            self._commit()
+        finally:
+            self._pass_on()
         failpoints.hit("database.committed")
         callbacks, self._after_commit = self._after_commit, []
         self._after_rollback.clear()
         for callback in callbacks:
             callback()
+
+    def _pass_on(self) -> None:
+        if self._turn is not None:
+            self._turn.release()
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, after the outermost transaction is durable."""
@@ -218,17 +249,17 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement and return how many rows it changed."""
-        with _translated(self.path):
+        with self._translated:
             return self._connection.execute(sql, parameters).rowcount
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each of *rows*."""
-        with _translated(self.path):
+        with self._translated:
             self._connection.executemany(sql, rows)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return every row of a query; for answers of bounded size."""
-        with _translated(self.path):
+        with self._translated:
             return self._connection.execute(sql, parameters).fetchall()
 
     def stream(
@@ -239,10 +270,10 @@ class Database:
 
         Until it ends or is closed, this connection sees the state of the first row.
         """
-        with _translated(self.path):
+        with self._translated:
             cursor = self._connection.execute(sql, parameters)
         while True:
-            with _translated(self.path):
+            with self._translated:
                 chunk = cursor.fetchmany(batch)
             if not chunk:
                 return
@@ -250,7 +281,7 @@ class Database:
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query, or None."""
-        with _translated(self.path):
+        with self._translated:
             found: tuple[Any, ...] | None = self._connection.execute(sql, parameters).fetchone()
             return found
 
@@ -302,18 +333,56 @@ def _quoted(path: Path) -> str:
     return text
 
 
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translate(error, path) from error
-    except UnicodeDecodeError:
-        # The module cannot read SQLite's own message, which quotes what is damaged.
-        raise Corrupt(
-            f"`{path}` is damaged",
-            hint="run `keyturn doctor`; nothing was overwritten; restore from a backup",
-        ) from None
+# Both are entered some ten times for each commit, where `contextlib.contextmanager`
+# costs several times as much.
+class _Transaction:
+    """Joins what is open, or begins; at its end commits what it began, or undoes it."""
+
+    __slots__ = ("_enter", "_leave")
+
+    def __init__(
+        self, enter: Callable[[], None], leave: Callable[[BaseException | None], None]
+    ) -> None:
+        self._enter = enter
+        self._leave = leave
+
+    def __enter__(self) -> None:
+        self._enter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave(error)
+
+
+class _Translated:
+    """Turns what SQLite's module raises about the file at *path* into errors of ours."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise _translate(error, self._path) from error
+        if isinstance(error, UnicodeDecodeError):
+            # The module cannot read SQLite's own message, which quotes what is damaged.
+            raise Corrupt(
+                f"`{self._path}` is damaged",
+                hint="run `keyturn doctor`; nothing was overwritten; restore from a backup",
+            ) from None
 
 
 def _translate(error: sqlite3.Error, path: Path) -> StoreError | Conflict | IntegrityError:

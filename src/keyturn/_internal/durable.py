@@ -29,6 +29,7 @@ def replace(
     uid: int = -1,
     gid: int = -1,
     point: str = "durable",
+    sync: bool = True,
 ) -> None:
     """
     Make *data* the content of *path*, atomically and durably.
@@ -38,6 +39,8 @@ def replace(
         uid: Owner to set, or -1 to keep the process's.
         gid: Group to set, or -1.
         point: Prefix of the failpoints `.write`, `.rename`, `.renamed`.
+        sync: Wait for the disk. Without, a power cut may leave the old file, a torn
+            one or none: only for what its reader proves and can make again.
 
     Raises:
         OSError: Nothing at *path* has changed, unless the directory's own sync
@@ -61,7 +64,8 @@ def replace(
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         failpoints.hit(f"{point}.rename")
@@ -71,7 +75,8 @@ def replace(
             temporary.unlink()
         raise
     failpoints.hit(f"{point}.renamed")
-    sync_directory(directory)
+    if sync:
+        sync_directory(directory)
 
 
 def unlink(path: Path) -> bool:

@@ -121,7 +121,9 @@ CREATE TABLE rotation (
     error TEXT,
     started_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,
-    finished_at TEXT
+    finished_at TEXT,
+    phase INTEGER NOT NULL DEFAULT 0,
+    fallback INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX one_live_rotation ON rotation (environment, secret)
     WHERE state IN ('live', 'stuck');
@@ -137,6 +139,19 @@ CREATE TABLE rotation_event (
     event TEXT NOT NULL,
     detail TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (rotation, seq)
+) STRICT, WITHOUT ROWID;
+
+-- what was told to which contact, so that it is told once (notify)
+CREATE TABLE notice (
+    environment TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    about TEXT NOT NULL,
+    level TEXT NOT NULL,
+    contact TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('sending', 'sent', 'failed')),
+    run TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (environment, secret, about, level, contact)
 ) STRICT, WITHOUT ROWID;
 """
 

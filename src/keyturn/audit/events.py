@@ -75,6 +75,10 @@ class Action(StrEnum):
     ROTATION_STEP_BEGIN = "rotation.step.begin", "a step is about to act"
     ROTATION_STEP_FINISH = "rotation.step.finish", "a step has acted, or failed to"
 
+    ROTATION_REHEARSE = "rotation.plan.rehearse", "a rotation was tried on a throw-away credential"
+
+    NOTICE_SEND = "notice.message.send", "a contact was told of secrets that need attention"
+
     ACCESS_DENIED = "access.request.deny", "a request was refused; the detail names what was asked"
 
     AUDIT_READ = "audit.chain.read", "the audit log was shown"

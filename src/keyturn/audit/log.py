@@ -46,6 +46,7 @@ class AuditLog:
         self._clock = clock
         self._store_id = store_id
         self._signer = signer
+        self._written: Position | None = None
 
     @property
     def store_id(self) -> str:
@@ -64,20 +65,26 @@ class AuditLog:
             Durable with the outermost transaction. Before that: nothing of it.
         """
         with self._database.transaction():
-            last = self.head()
+            last, signed_up_to = self._end()
             record, raw = build(event, seq=last.seq + 1, time=self._clock.now())
             position = Position(record.seq, link(last.head, raw))
             self._database.execute(
                 "INSERT INTO audit (seq, record, hash) VALUES (?, ?, ?)",
                 (position.seq, raw, position.head),
             )
+            self._written = position
             self._point(event, position.seq)
-            if self._signer is not None:
-                last_signed = self._last_checkpoint()
-                signed_up_to = 0 if last_signed is None else last_signed.seq
-                if checkpoint_due(position.seq, signed_up_to=signed_up_to):
-                    self._sign(position, last_signed, self._signer)
+            if self._signer is not None and checkpoint_due(position.seq, signed_up_to=signed_up_to):
+                self._sign(position, self._last_checkpoint(), self._signer)
             return record
+
+    def _end(self) -> tuple[Position, int]:
+        # One statement, since every record asks for both: the head, and the last that is signed.
+        row = self._database.row(
+            "SELECT seq, hash, (SELECT max(seq) FROM checkpoint) FROM audit"
+            " ORDER BY seq DESC LIMIT 1"
+        )
+        return (genesis(self._store_id), 0) if row is None else (Position(*row[:2]), row[2] or 0)
 
     def _point(self, event: Event, seq: int) -> None:
         if event.settles is not None and event.outcome in _CLOSING:
@@ -93,6 +100,15 @@ class AuditLog:
         """Return where the chain ends; number 0 where nothing was recorded yet."""
         row = self._database.row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
         return genesis(self._store_id) if row is None else Position(row[0], row[1])
+
+    def written(self) -> Position:
+        """
+        Return where the record stands that this log wrote last; the head where it wrote none.
+
+        For whoever is called after a commit with a record in it, and would read the
+        database to learn what was known before. Other logs may have written since.
+        """
+        return self.head() if self._written is None else self._written
 
     def head_at(self, seq: int) -> bytes | None:
         """Return the hash of record *seq*, or None where there is no such record."""

@@ -126,6 +126,8 @@ def decode(raw: bytes) -> Record:
 
 def visible(text: str, limit: int) -> str:
     """Return *text* in printable characters, at most *limit* and a mark where it was cut."""
+    if len(text) <= limit and text.isprintable():
+        return text
     shown = text[:limit]
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in shown)[:limit]
@@ -146,16 +148,16 @@ def facts(
     if len(found) > _MAX_ENTRIES:
         raise InternalError(f"an audit event has {len(found)} entries in its {what}")
     return {
-        visible(_text(key, f"a key of its {what}"), _KEY_CHARACTERS): _fact(value, what, key, limit)
+        visible(_text(key, "a key", of=what), _KEY_CHARACTERS): _fact(value, key, what, limit)
         for key, value in found.items()
     }
 
 
-def _fact(value: object, what: str, key: str, limit: int) -> str | int:
+def _fact(value: object, key: str, what: str, limit: int) -> str | int:
     if isinstance(value, int):
         # A flag is stored as the number it is; JSON's `true` would not read back.
-        return _integer(int(value), f"`{key}` of its {what}")
-    return visible(_text(value, f"`{key}` of its {what}"), limit)
+        return _integer(int(value), key, of=what)
+    return visible(_text(value, key, of=what), limit)
 
 
 def _record(event: Event, *, seq: int, time: datetime, detail_characters: int) -> Record:
@@ -165,7 +167,7 @@ def _record(event: Event, *, seq: int, time: datetime, detail_characters: int) -
         seq=seq,
         time=rfc3339(time),
         action=str(event.action),
-        object=visible(_text(event.object, "its object"), _OBJECT_CHARACTERS),
+        object=visible(_text(event.object, "object"), _OBJECT_CHARACTERS),
         outcome=Outcome(event.outcome),
         actor=_actor(event.actor),
         reason=None if reason is None else visible(_text(reason, "reason"), _REASON_CHARACTERS),
@@ -177,23 +179,23 @@ def _record(event: Event, *, seq: int, time: datetime, detail_characters: int) -
 
 def _actor(principal: Principal) -> Actor:
     return Actor(
-        name=visible(_text(principal.name, "its actor"), _NAME_CHARACTERS),
-        kind=visible(_text(principal.kind, "its actor"), _NAME_CHARACTERS),
+        name=visible(_text(principal.name, "actor"), _NAME_CHARACTERS),
+        kind=visible(_text(principal.kind, "actor"), _NAME_CHARACTERS),
         uid=principal.uid,
     )
 
 
-def _text(value: object, what: str) -> str:
+def _text(value: object, what: str, *, of: str = "record") -> str:
     # Checked at run time too: a SecretValue that slipped past the type checker
     # would be masked by `str`, and the record would lie about what it holds.
     if not isinstance(value, str):
-        raise InternalError(f"an audit event holds a {type(value).__name__} as {what}")
+        raise InternalError(f"an audit event holds a {type(value).__name__} as {what} of its {of}")
     return str(value)
 
 
-def _integer(value: int, what: str) -> int:
+def _integer(value: int, what: str, *, of: str) -> int:
     if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
-        raise InternalError(f"an audit event holds a number beyond 64 bits as {what}")
+        raise InternalError(f"an audit event holds a number beyond 64 bits as {what} of its {of}")
     return value
 
 

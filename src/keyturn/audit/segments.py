@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_SH
@@ -26,7 +27,7 @@ from keyturn.audit.log import AuditLog
 from keyturn.audit.record import Record
 from keyturn.core.clock import Clock
 from keyturn.core.model import Principal
-from keyturn.errors import IntegrityError, InternalError, Unavailable
+from keyturn.errors import AccessDenied, IntegrityError, InternalError, Unavailable
 
 __all__ = ["Segments", "load_segment", "read_segment", "segment_files"]
 
@@ -49,7 +50,8 @@ def segment_files(folder: Path) -> list[tuple[int, Path]]:
     Return number and path of every segment in *folder*, in order; the current one by its header.
 
     Raises:
-        IntegrityError: The current file has no header.
+        IntegrityError: The current file has no header, or is no plain file.
+        AccessDenied: It belongs to another user, or others may write it.
         Unavailable: The folder or the file cannot be read.
     """
     with _translated(folder):
@@ -80,7 +82,8 @@ def read_segment(path: Path) -> bytes:
     Return the content of a segment, read while nobody appends to it.
 
     Raises:
-        IntegrityError: It is larger than any segment of ours.
+        IntegrityError: It is larger than any segment of ours, or no plain file.
+        AccessDenied: It belongs to another user, or others may write it.
         Unavailable: It cannot be read, or stays locked.
     """
     with _opened(path, LOCK_SH) as descriptor:
@@ -146,6 +149,7 @@ class Segments:
 
         Raises:
             IntegrityError: Something was changed or cut; nothing was repaired over it.
+            AccessDenied: The segment belongs to another user, or others may write it.
             Unavailable: The disk refused.
         """
         notices: list[str] = []
@@ -383,14 +387,42 @@ def _opened(path: Path, kind: int, *, seconds: float = _LOCK_SECONDS) -> Iterato
 
 
 def _locked(path: Path, kind: int, seconds: float) -> int:
-    flags = os.O_RDWR | os.O_APPEND if kind == LOCK_EX else os.O_RDONLY
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = _plain(path, os.O_RDWR | os.O_APPEND if kind == LOCK_EX else os.O_RDONLY)
     try:
         _fastaudit.lock(descriptor, kind, time.monotonic() + seconds)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _plain(path: Path, flags: int) -> int:
+    """Open the segment *path*, which only we may write; nothing else in its place is waited for."""
+    descriptor = os.open(path, flags | _fastaudit.OPEN_SAFELY)
+    try:
+        _check_kept(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_kept(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise IntegrityError(
+            f"the read log `{path.name}` is no plain file",
+            hint=f"see what it is and move it away: `ls -l {path}`; the next command starts "
+            "another segment, and `keyturn audit verify` tells what is lost",
+            code="audit.inserted",
+            context={"file": path.name},
+        )
+    if found.st_uid != os.geteuid():
+        raise AccessDenied(
+            f"the read log `{path}` belongs to uid {found.st_uid}, and you are {os.geteuid()}",
+            hint="run the command as the owner of the project, who should own this file too",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise AccessDenied(f"others may write to the read log `{path}`", hint=f"`chmod 600 {path}`")
 
 
 def _content(descriptor: int, name: str) -> bytes:
@@ -419,8 +451,12 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _first_line(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.readline(_fastaudit.MAX_LINE_BYTES)
+    descriptor = _plain(path, os.O_RDONLY)
+    try:
+        line, newline, _ = os.pread(descriptor, _fastaudit.MAX_LINE_BYTES, 0).partition(b"\n")
+        return line + newline
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

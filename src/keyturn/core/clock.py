@@ -40,7 +40,9 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """Return *moment* as RFC 3339 text in UTC with microseconds: `2026-01-02T03:04:05.000006Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime:

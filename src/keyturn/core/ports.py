@@ -7,10 +7,12 @@ crashes and concurrency, because that is what every implementation is tested on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from keyturn.core.clock import Clock
+from keyturn.core.entropy import Entropy
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token
 from keyturn.core.model import (
     Origin,
@@ -23,7 +25,15 @@ from keyturn.core.model import (
 )
 from keyturn.core.value import SecretValue
 
-__all__ = ["Digester", "Evidence", "RotationKind", "Store", "StoreCapabilities"]
+__all__ = [
+    "Digester",
+    "Evidence",
+    "KindContext",
+    "RotationKind",
+    "Store",
+    "StoreCapabilities",
+    "Supplier",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,12 @@ class Store(Protocol):
         """Return the current versions of *names* that have one, in one read of the store."""
         ...
 
+    def current_versions(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, Version]:
+        """Return what is known of the current versions of *names*; no value is opened."""
+        ...
+
     def state(self, ref: SecretRef) -> SecretState:
         """Return where the stages point; all None for a secret never written."""
         ...
@@ -167,7 +183,8 @@ class RotationKind(Protocol):
     The steps of one kind of secret. It supplies steps, never control flow.
 
     Every method that changes something first asks whether it is already so, and
-    may be called again after a crash at any point inside it.
+    may be called again after a crash at any point inside it. Any of them may raise
+    `NotYet`: the rotation then waits at that step, and it is called again later.
     """
 
     @property
@@ -175,12 +192,50 @@ class RotationKind(Protocol):
         """Whether the old credential works until `retire`."""
         ...
 
+    @property
+    def reversible(self) -> bool:
+        """Whether the way back leads to a credential that works, once `apply` was done."""
+        ...
+
+    def later_waits(self, grace_seconds: int) -> Sequence[int]:
+        """
+        Return how long each phase after the first lasts; empty for a kind of one phase.
+
+        A phase is one version that consumers are brought to. The first lasts
+        *grace_seconds*, or what `first_wait` says.
+        """
+        ...
+
+    def first_wait(self, grace_seconds: int) -> int:
+        """Return how long the first phase lasts, of a secret whose grace is *grace_seconds*."""
+        ...
+
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
         """Return (step, what will happen) lines for a dry run; touches nothing."""
         ...
 
-    def create(self, current: Values | None) -> Values:
-        """Return new values, made but not yet known to the target."""
+    def create(self, current: Values | None, *, token: Token) -> Values:
+        """
+        Return new values, not in use by anybody.
+
+        Args:
+            token: The same on every try of this rotation. A provider that makes the
+                value itself is given it as a name, so that what a lost answer left
+                behind is found and ended before another is made.
+
+        Raises:
+            Rejected: It cannot be made; the message says what is in the way.
+            OutcomeUnknown: The answer was lost. Call again with the same *token*.
+        """
+        ...
+
+    def clean_up(self, token: Token, *, current: Values | None = None) -> None:
+        """
+        End whatever `create` with *token* left at the target and nobody stored.
+
+        Args:
+            current: What is in use, for a kind that administers itself.
+        """
         ...
 
     def apply(self, current: Values | None, pending: Values) -> None:
@@ -203,23 +258,118 @@ class RotationKind(Protocol):
         """
         ...
 
+    def advance(self, current: Values, phase: int) -> Values:
+        """
+        Return what consumers get in *phase* (1 is the second), from what is *current*.
+
+        Called again after a crash it returns the same.
+        """
+        ...
+
+    def recede(self, current: Values, phase: int) -> None:
+        """Undo outside what `advance` to *phase* did: its version is not used after all."""
+        ...
+
     def withdraw(self, current: Values | None, pending: Values) -> None:
-        """Undo `apply`: *pending* stops working and *current* works."""
+        """Undo `create` and `apply`: *pending* stops working and *current* works."""
         ...
 
     def retire(self, current: Values, old: Values) -> None:
         """Make the target refuse *old* and end what still uses it; *current* goes on."""
         ...
 
-    def prove_dead(self, old: Values) -> Evidence:
+    def prove_dead(self, old: Values, *, current: Values | None = None) -> Evidence:
         """
         Try *old* at the target and be refused.
+
+        Args:
+            current: What took its place, where the proof needs it.
 
         Raises:
             VerificationFailed: It still works.
             Unavailable: The target did not answer, so nothing is proven.
         """
         ...
+
+    def probe(self, values: Values) -> Evidence:
+        """
+        Use *values* at the target, harmlessly, outside of any rotation.
+
+        Raises:
+            VerificationFailed: They are refused.
+            Unavailable: No answer.
+        """
+        ...
+
+    def rehearsal(self) -> RotationKind | None:
+        """
+        Return these steps for a throw-away credential with the same rights.
+
+        `create`, `apply`, `check`, `withdraw` and `prove_dead` of it leave no trace
+        at the target and touch nothing that is in use. None where that cannot be.
+        """
+        ...
+
+
+class Supplier(Protocol):
+    """Where the values come from that only a person can fetch."""
+
+    def supply(
+        self,
+        instructions: Sequence[str],
+        fields: Sequence[FieldName],
+        examine: Callable[[Values], None],
+    ) -> Values | None:
+        """
+        Show *instructions*, and return values for *fields* that *examine* accepted.
+
+        Args:
+            examine: Raises `VerificationFailed` or `Rejected` for values that cannot
+                be right; a person at a terminal is then asked again.
+
+        Returns:
+            None where nobody is there to be asked.
+
+        Raises:
+            KeyturnError: What was given (not typed) was not accepted.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KindContext:
+    """
+    What the steps of one secret are built from.
+
+    Args:
+        project: The project's name, for names at the target that people recognise.
+        protected: The environment is protected: its credentials are for real use.
+        strategy: As the manifest says; None for the kind's default.
+        target: What the manifest says of the target, settings filled in.
+        admin: Current values of the secret that administers the target.
+        admin_name: Its name, for hints.
+        grace_seconds: How long old and new are both valid.
+        make: Returns fresh values for every field, by the manifest's policy.
+        companions: Current values of other secrets that the target names, by name.
+        siblings: Current values of other secrets of this kind that open the same
+            place, by `ENVIRONMENT/NAME`; what they use is not to be changed.
+    """
+
+    ref: SecretRef
+    project: str
+    protected: bool
+    fields: tuple[FieldName, ...]
+    strategy: str | None
+    target: Mapping[str, object]
+    admin: Values | None
+    admin_name: str | None
+    grace_seconds: int
+    make: Callable[[], Values]
+    supplier: Supplier
+    clock: Clock
+    entropy: Entropy
+    companions: Mapping[str, Values] = field(default_factory=dict)
+    siblings: Mapping[str, Values] = field(default_factory=dict)
 
 
 # Named here so that rooms that pass fields around need not import the model.

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         Written,
         differences,
         expected_files,
+        is_foreign,
+        require_place,
         write_rendered,
     )
     from keyturn.deliver.formats import render
-    from keyturn.deliver.health import Health, wait_healthy
+    from keyturn.deliver.health import Health, look_at, wait_healthy
     from keyturn.deliver.model import (
         CommandReload,
         ComposeReload,
@@ -59,8 +61,11 @@ __all__ = [
     "check_variables",
     "differences",
     "expected_files",
+    "is_foreign",
+    "look_at",
     "reload_consumer",
     "render",
+    "require_place",
     "versions_text",
     "wait_healthy",
     "write_rendered",

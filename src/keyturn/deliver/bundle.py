@@ -188,8 +188,11 @@ class BundleFiles:
 
     def write(self, environment: EnvironmentName, sealed: bytes) -> None:
         """Replace the bundle of *environment*; call it inside a write transaction."""
-        durable.create_directory(self._folder)
-        durable.replace(self._path(environment), sealed, point="bundle")
+        if not self._folder.is_dir():
+            durable.create_directory(self._folder)
+        # Not waited for: after a power cut the older one has an older mark, a torn one
+        # does not decrypt, and either way it is built again.
+        durable.replace(self._path(environment), sealed, point="bundle", sync=False)
 
     def exists(self, environment: EnvironmentName) -> bool:
         """Tell whether a bundle of *environment* is there, fresh or not."""
@@ -210,7 +213,8 @@ class BundleFiles:
 
 
 def _write_mark(path: Path, mark: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    # Not blocking: a pipe in the file's place would be waited for.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     try:
         # The fast path reads no file that others can reach, however it came to be so.

@@ -8,6 +8,10 @@ is laid out the way Kubernetes mounts a secret:
     FOLDER/..data            -> ..set-8, swapped by one rename
     FOLDER/NAME              -> ..data/NAME
 
+A file that is there already is written over where Keyturn wrote it, or where it is
+empty. Which ones it wrote is read from the files themselves: every format carries
+`KEYTURN_VERSIONS`, and a folder of the format `files` holds nothing but its links.
+
 Opening `FOLDER/NAME` gives one whole value, old or new. A reader that needs several
 to be of one version resolves `FOLDER/..data` once and reads beneath it; if that set
 has been replaced and removed meanwhile, it starts again.
@@ -26,17 +30,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn._internal import durable, failpoints
-from keyturn._internal.filestate import file_differences
+from keyturn._internal.filestate import file_differences, read_bounded
 from keyturn.core.value import SecretValue
 from keyturn.deliver import _git
-from keyturn.deliver.model import Rendering, RenderTarget
+from keyturn.deliver.environment import VERSIONS_VARIABLE
+from keyturn.deliver.model import Format, Rendering, RenderTarget
 from keyturn.errors import Conflict, DeliveryError
 
-__all__ = ["ExpectedFile", "Written", "differences", "expected_files", "write_rendered"]
+__all__ = [
+    "ExpectedFile",
+    "Written",
+    "differences",
+    "expected_files",
+    "is_foreign",
+    "require_place",
+    "write_rendered",
+]
 
 _DATA = "..data"
 _NEW_DATA = "..data.new"
 _SET = re.compile(r"\.\.set-([0-9]{1,12})")
+# What `formats` writes for the variable that is Keyturn's alone: a line, or a key in JSON.
+_OURS = re.compile(
+    rb"^(?:export )?%(name)b=|^  \"%(name)b\": " % {b"name": VERSIONS_VARIABLE.encode("ascii")},
+    re.MULTILINE,
+)
+_MAX_LOOKED_AT_BYTES = 64 * 1024 * 1024
 # The project folder itself, and what in it is not for values.
 _OWN_PLACES = frozenset({(), (".keyturn",), (".git",), ("keyturn.toml",)})
 
@@ -65,9 +84,51 @@ class ExpectedFile:
     gid: int = -1
 
 
-def write_rendered(project: Path, target: RenderTarget, rendering: Rendering) -> Written:
+def require_place(project: Path, target: RenderTarget, *, replace: bool = False) -> tuple[str, ...]:
+    """
+    Let through a place that may be written to; return what could not be looked at.
+
+    Args:
+        replace: Also where a file stands that Keyturn did not write.
+
+    Raises:
+        DeliveryError: The place is not fit for values; `delivery.foreign` where all that
+            is wrong is that somebody else's file stands there.
+    """
+    path = _resolve(project, target.path)
+    _owner(target.owner)
+    is_set = target.format is Format.FILES
+    _check_place(path, is_set=is_set)
+    if not is_set and not replace and _is_others(path):
+        raise DeliveryError(
+            f"`{path}` is there already, and keyturn did not write it",
+            hint="move it away, or write over it with `keyturn render --replace`",
+            code="delivery.foreign",
+        )
+    return _git.require_ignored(path, project, is_set=is_set)
+
+
+def is_foreign(project: Path, target: RenderTarget) -> bool:
+    """
+    Tell whether something stands at *target* that Keyturn did not write.
+
+    Raises:
+        DeliveryError: The path cannot be, or what is there cannot be read.
+    """
+    path = _resolve(project, target.path)
+    if target.format is not Format.FILES:
+        return path.is_file() and not path.is_symlink() and _is_others(path)
+    return path.is_dir() and not path.is_symlink() and _holds_others(path)
+
+
+def write_rendered(
+    project: Path, target: RenderTarget, rendering: Rendering, *, replace: bool = False
+) -> Written:
     """
     Write *rendering* to *target*, below the folder *project*.
+
+    Args:
+        replace: Also over a file that Keyturn did not write.
 
     Raises:
         DeliveryError: The place is not fit for values, or cannot be written.
@@ -79,9 +140,7 @@ def write_rendered(project: Path, target: RenderTarget, rendering: Rendering) ->
     """
     path = _resolve(project, target.path)
     uid, gid = _owner(target.owner)
-    is_set = not isinstance(rendering, SecretValue)
-    _check_place(path, is_set=is_set)
-    notes = _git.require_ignored(path, project, is_set=is_set)
+    notes = require_place(project, target, replace=replace)
     try:
         if not path.parent.is_dir():
             durable.create_directory(path.parent, mode=0o755)
@@ -121,7 +180,8 @@ def differences(project: Path, target: RenderTarget, rendering: Rendering) -> li
         DeliveryError: The path or the owner cannot be.
     """
     is_set = not isinstance(rendering, SecretValue)
-    found = []
+    foreign = not is_set and is_foreign(project, target)
+    found = ["was not written by keyturn"] if foreign else []
     for file in expected_files(project, target, rendering):
         said = file_differences(
             file.path, file.content.reveal(), mode=file.mode, uid=file.uid, gid=file.gid
@@ -191,13 +251,37 @@ def _check_place(path: Path, *, is_set: bool) -> None:
 
 def _check_folder(folder: Path) -> None:
     # What Keyturn did not put there is not Keyturn's to hide behind a link.
-    for entry in folder.iterdir():
-        if not entry.name.startswith("..") and not _is_our_link(entry):
-            raise DeliveryError(
-                f"`{folder}` holds files that keyturn did not write",
-                hint="choose a folder of its own for the format `files`",
-                code="delivery.path",
-            )
+    if _holds_others(folder):
+        raise DeliveryError(
+            f"`{folder}` holds files that keyturn did not write",
+            hint="choose a folder of its own for the format `files`",
+            code="delivery.path",
+        )
+
+
+def _holds_others(folder: Path) -> bool:
+    return any(
+        not entry.name.startswith("..") and not _is_our_link(entry) for entry in folder.iterdir()
+    )
+
+
+def _is_others(path: Path) -> bool:
+    """Tell whether the file at *path* has something in it, and nothing of Keyturn's."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise DeliveryError(
+            f"`{path}` cannot be read, so nobody knows whose it is: {error.strerror}",
+            hint="move it away, or run the command as its owner",
+            code="delivery.path",
+        ) from error
+    try:
+        content = read_bounded(descriptor, _MAX_LOOKED_AT_BYTES)
+    finally:
+        os.close(descriptor)
+    return content != b"" and _OURS.search(content) is None
 
 
 def _is_our_link(entry: Path) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from keyturn.core.clock import Clock
 from keyturn.deliver import _http
 from keyturn.errors import Unavailable, VerificationFailed
 
-__all__ = ["Fetch", "Health", "wait_healthy"]
+__all__ = ["Fetch", "Health", "look_at", "wait_healthy"]
 
 _LIMIT_BYTES = 64 * 1024
 _FIRST_PAUSE_SECONDS = 0.02
@@ -44,6 +44,22 @@ class Health:
 
 def _fetch(url: str, timeout_seconds: float) -> _http.Answer:
     return _http.exchange("GET", url, timeout_seconds=timeout_seconds, limit_bytes=_LIMIT_BYTES)
+
+
+def look_at(
+    url: str, versions_key: str | None, names: Collection[str], *, timeout_seconds: float
+) -> Health:
+    """
+    Ask at *url* once, and return what was seen; no answer is an answer too.
+
+    Args:
+        versions_key: As of `wait_healthy`.
+        names: The secrets whose versions are wanted.
+
+    Raises:
+        DeliveryError: The address is not one that we talk to.
+    """
+    return _look(url, versions_key, names, timeout_seconds, _fetch)
 
 
 def wait_healthy(
@@ -86,7 +102,7 @@ def wait_healthy(
 def _look(
     url: str,
     versions_key: str | None,
-    expected: Mapping[str, int],
+    expected: Collection[str],
     timeout_seconds: float,
     fetch: Fetch,
 ) -> Health:

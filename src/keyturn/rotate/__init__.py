@@ -7,6 +7,7 @@ two with a store, a kind's steps and the delivery.
 
 from keyturn.rotate.journal import Event, Journal, Rotation, State
 from keyturn.rotate.ports import DeliveryPort, Listener, Progress, Recorder
+from keyturn.rotate.rehearsal import Rehearsed, rehearse
 from keyturn.rotate.runner import Report, Runner
 from keyturn.rotate.saga import End, Plan, Step, steps_ahead
 
@@ -19,10 +20,12 @@ __all__ = [
     "Plan",
     "Progress",
     "Recorder",
+    "Rehearsed",
     "Report",
     "Rotation",
     "Runner",
     "State",
     "Step",
+    "rehearse",
     "steps_ahead",
 ]

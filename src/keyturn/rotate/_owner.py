@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import socket
 from enum import StrEnum
-from pathlib import Path
 
 from keyturn.core.entropy import Entropy
 
@@ -83,7 +82,7 @@ def _lives(pid: int, started: str) -> bool:
 
 def _start_time(pid: int) -> str | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = _read(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The command may hold spaces and brackets: count from the last bracket.
@@ -99,8 +98,17 @@ def _host() -> str:
 
 def _machine() -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        boot = _read("/proc/sys/kernel/random/boot_id").strip()
+        namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - as in `_read`
     except OSError:
         return _UNKNOWN
     return f"{boot}.{namespace}"
+
+
+def _read(path: str) -> str:
+    # Without pathlib and buffers: this is a part of every rotation's own cost.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)

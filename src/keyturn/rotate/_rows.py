@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -15,9 +15,12 @@ from keyturn.errors import Corrupt, KeyturnError
 from keyturn.rotate.saga import Plan, Step
 
 __all__ = [
+    "AHEAD",
     "COLUMNS",
     "ERROR_LIMIT",
+    "PERSON",
     "SAVE",
+    "TIME",
     "Event",
     "Rotation",
     "State",
@@ -29,18 +32,24 @@ __all__ = [
 ]
 
 ERROR_LIMIT = 500
+# What the row says as error code of a rotation that waits at a step; see `NotYet`.
+PERSON = "rotation.person"
+TIME = "rotation.time"
+# How far ahead a time may lie and still be believed: more than clocks differ by, less
+# than matters to any age. Beyond it, the clock has been set back since it was written.
+AHEAD = timedelta(days=1)
 _PLAN_FORMAT = 1
 
 COLUMNS = (
     "id, environment, secret, kind, strategy, state, step, old_version, new_version, plan, owner,"
     " fence, lease_until, wait_until, attempts, error_code, error, started_at, updated_at,"
-    " finished_at"
+    " finished_at, phase, fallback"
 )
 # `saved` gives the values in this order.
 SAVE = """
 UPDATE rotation SET state = ?, step = ?, step_state = ?, new_version = ?, owner = ?, fence = ?,
     lease_until = ?, wait_until = ?, attempts = ?, error_code = ?, error = ?, updated_at = ?,
-    finished_at = ?
+    finished_at = ?, phase = ?, fallback = ?
 WHERE id = ? AND fence = ? AND step = ? AND step_state = 'begun'
 """
 
@@ -69,9 +78,11 @@ class Rotation:
         new_version: None until `create` is done.
         owner: Who holds it; empty where nobody does.
         fence: Rises with each take-over; an older holder's writes are refused.
-        wait_until: End of the grace, once it has begun.
+        wait_until: When it goes on by itself: the end of a grace, or the next try.
         attempts: Failed tries of *step* so far.
-        error: The last failure's message; never a value.
+        error: The last failure's message, or what it waits for; never a value.
+        phase: How many phases are behind it.
+        fallback: The version that the way back of a later phase leads to.
     """
 
     id: RotationId
@@ -90,11 +101,18 @@ class Rotation:
     started_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    phase: int = 0
+    fallback: int | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it still has something to do."""
         return self.state in (State.LIVE, State.STUCK)
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it goes on when somebody has done what *error* says."""
+        return self.state is State.LIVE and self.error_code == PERSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +158,8 @@ def inserted(rotation: Rotation) -> tuple[Any, ...]:
         rfc3339(rotation.started_at),
         rfc3339(rotation.updated_at),
         _time_text(rotation.finished_at),
+        rotation.phase,
+        rotation.fallback,
     )
 
 
@@ -159,6 +179,8 @@ def saved(rotation: Rotation) -> tuple[Any, ...]:
         rotation.error,
         rfc3339(rotation.updated_at),
         _time_text(rotation.finished_at),
+        rotation.phase,
+        rotation.fallback,
     )
 
 
@@ -181,6 +203,8 @@ def rotation_of(row: tuple[Any, ...]) -> Rotation:
         started_at=parse_time(row[17]),
         updated_at=parse_time(row[18]),
         finished_at=None if row[19] is None else parse_time(row[19]),
+        phase=row[20],
+        fallback=row[21],
     )
 
 
@@ -189,11 +213,17 @@ def event_of(row: tuple[Any, ...]) -> Event:
     return Event(row[0], parse_time(row[1]), row[2], Step(row[3]), row[4], row[5])
 
 
-# The plan column: {"format": 1, "overlaps": true, "grace_seconds": 3600}; the rest of
-# the plan has columns of its own.
+# The plan column: {"format": 1, "overlaps": true, "grace_seconds": 3600, "reversible":
+# true, "later_waits": []}; the rest of the plan has columns of its own.
 def _plan_text(plan: Plan) -> str:
     return json.dumps(
-        {"format": _PLAN_FORMAT, "overlaps": plan.overlaps, "grace_seconds": plan.grace_seconds}
+        {
+            "format": _PLAN_FORMAT,
+            "overlaps": plan.overlaps,
+            "grace_seconds": plan.grace_seconds,
+            "reversible": plan.reversible,
+            "later_waits": plan.later_waits,
+        }
     )
 
 
@@ -210,6 +240,8 @@ def _plan(row: tuple[Any, ...]) -> Plan:
         old_version=row[7],
         overlaps=body["overlaps"],
         grace_seconds=body["grace_seconds"],
+        reversible=body["reversible"],
+        later_waits=tuple(body["later_waits"]),
     )
 
 

@@ -62,7 +62,7 @@ class Steps:
         return _WORK[rotation.step](self, rotation)
 
     def create(self, rotation: Rotation) -> Effect:
-        values = self._kind.create(self._old(rotation))
+        values = self._kind.create(self._old(rotation), token=Token(rotation.id))
         origin = Origin.GENERATED if rotation.plan.is_birth else Origin.ROTATED
 
         def write() -> int:
@@ -95,16 +95,33 @@ class Steps:
         self._require_current(rotation, _new_number(rotation))
         return Effect()
 
+    def advance(self, rotation: Rotation) -> Effect:
+        number = _new_number(rotation)
+        self._require_current(rotation, number)
+        phase = rotation.phase + 1
+        values = self._kind.advance(self._new(rotation), phase)
+        token = Token(f"{rotation.id}.{phase}")
+
+        def write() -> int:
+            stored = self._store.put_pending(
+                rotation.ref, values, origin=Origin.ROTATED, token=token
+            )
+            self._store.promote(rotation.ref, stored.number, expected_current=number)
+            return stored.number
+
+        return Effect((f"phase {phase + 1} of {len(rotation.plan.later_waits) + 1}",), write)
+
     def retire(self, rotation: Rotation) -> Effect:
         self._require_current(rotation, _new_number(rotation))
         self._kind.retire(self._new(rotation), self._known_old(rotation))
         return Effect()
 
     def prove(self, rotation: Rotation) -> Effect:
-        return _seen(self._kind.prove_dead(self._known_old(rotation)))
+        old, current = self._known_old(rotation), self._new(rotation)
+        return _seen(self._kind.prove_dead(old, current=current))
 
     def demote(self, rotation: Rotation) -> Effect:
-        number, old = _new_number(rotation), _old_number(rotation)
+        number, old = _new_number(rotation), _fallback_number(rotation)
 
         def write() -> None:
             if self._store.state(rotation.ref).current == number:
@@ -114,18 +131,25 @@ class Steps:
         return Effect((f"version {old} is current again",), write)
 
     def restore(self, rotation: Rotation) -> Effect:
-        self._require_current(rotation, _old_number(rotation))
-        self._kind.withdraw(self._old(rotation), self._new(rotation))
+        back = _fallback_number(rotation)
+        self._require_current(rotation, back)
+        if rotation.phase:
+            current = self._store.read(rotation.ref, back).values
+            self._kind.recede(current, rotation.phase)
+        else:
+            self._kind.withdraw(self._old(rotation), self._new(rotation))
         return Effect()
 
     def redeliver(self, rotation: Rotation) -> Effect:
-        self._require_current(rotation, _old_number(rotation))
-        return Effect(tuple(self._delivery.deliver(rotation.ref, _old_number(rotation))))
+        back = _fallback_number(rotation)
+        self._require_current(rotation, back)
+        return Effect(tuple(self._delivery.deliver(rotation.ref, back)))
 
     def withdraw(self, rotation: Rotation) -> Effect:
         number = rotation.new_version
         if number is None:
-            return Effect(("nothing had been made",))
+            self._kind.clean_up(Token(rotation.id), current=self._old(rotation))
+            return Effect(("nothing had been stored",))
         if self._store.state(rotation.ref).current == number:
             raise _moved(rotation, number)
         self._kind.withdraw(self._old(rotation), self._new(rotation))
@@ -159,6 +183,7 @@ _WORK: Mapping[Step, _Work] = {
     Step.PROMOTE: Steps.promote,
     Step.DELIVER: Steps.deliver,
     Step.GRACE: Steps.grace,
+    Step.ADVANCE: Steps.advance,
     Step.RETIRE: Steps.retire,
     Step.PROVE: Steps.prove,
     Step.DEMOTE: Steps.demote,
@@ -187,6 +212,10 @@ def _new_number(rotation: Rotation) -> int:
     if rotation.new_version is None:
         raise InternalError(f"rotation `{rotation.id}` has no new version at `{rotation.step}`")
     return rotation.new_version
+
+
+def _fallback_number(rotation: Rotation) -> int:
+    return _old_number(rotation) if rotation.fallback is None else rotation.fallback
 
 
 def _old_number(rotation: Rotation) -> int:

@@ -15,12 +15,14 @@ from keyturn._internal.database import Database
 from keyturn.core.clock import Clock, rfc3339
 from keyturn.core.ids import RotationId
 from keyturn.core.model import SecretRef
-from keyturn.errors import Conflict, KeyturnError, NotFound
+from keyturn.errors import Conflict, KeyturnError, NotFound, NotYet
 from keyturn.rotate import _owner
 from keyturn.rotate._rows import (
     COLUMNS,
     ERROR_LIMIT,
+    PERSON,
     SAVE,
+    TIME,
     Event,
     Rotation,
     State,
@@ -40,7 +42,7 @@ LEASE_SECONDS = 60
 _SELECT = f"SELECT {COLUMNS} FROM rotation"  # noqa: S608 - made of constants
 _INSERT = (
     f"INSERT INTO rotation ({COLUMNS}, step_state)"  # noqa: S608 - made of constants
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'begun')"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'begun')"
 )
 _NOTE = """
 INSERT INTO rotation_event (rotation, seq, at, fence, step, event, detail)
@@ -116,6 +118,9 @@ class Journal:
             new_version=rotation.new_version if new_version is None else new_version,
             wait_until=wait_until,
         )
+        if rotation.step is Step.ADVANCE and failure is None:
+            # The version that was in use until now is what a failure goes back to.
+            after = replace(after, phase=rotation.phase + 1, fallback=rotation.new_version)
         if to not in WAY_BACK:
             # A retry went well. On the way back the failure that began it is kept.
             after = replace(after, error_code=None, error=None)
@@ -188,12 +193,35 @@ class Journal:
 
     def release(self, rotation: Rotation, *, why: str) -> Rotation:
         """Let go of *rotation* as it is, so that the next run need not wait for the lease."""
-        now = self._clock.now()
-        after = replace(rotation, owner=_owner.NOBODY, lease_until=now, updated_at=now)
+        after = self._released(rotation)
         with self._database.transaction():
             self._save(rotation, after)
             self._note(rotation, why)
         return after
+
+    def wait(self, rotation: Rotation, reason: NotYet) -> Rotation:
+        """
+        Let go of *rotation* at its step, which cannot be done yet for *reason*.
+
+        Raises:
+            Conflict: Another process took the rotation over.
+        """
+        after = replace(
+            with_failure(self._released(rotation), reason),
+            error_code=PERSON if reason.person else TIME,
+            attempts=0,
+            wait_until=None
+            if reason.again_seconds is None
+            else self._clock.now() + timedelta(seconds=reason.again_seconds),
+        )
+        with self._database.transaction():
+            self._save(rotation, after)
+            self._note(rotation, "waiting", reason)
+        return after
+
+    def _released(self, rotation: Rotation) -> Rotation:
+        now = self._clock.now()
+        return replace(rotation, owner=_owner.NOBODY, lease_until=now, updated_at=now)
 
     def take_over(self, rotation: Rotation, *, owner: str, step: Step) -> Rotation:
         """
@@ -205,11 +233,7 @@ class Journal:
         Raises:
             Conflict: It is held, or another process was faster.
         """
-        life = _owner.life_of(rotation.owner)
-        leased = self._clock.now() < rotation.lease_until
-        if rotation.owner != owner and (
-            life is _owner.Life.LIVING or (life is _owner.Life.ELSEWHERE and leased)
-        ):
+        if rotation.owner != owner and self.is_held(rotation):
             raise _already_running(rotation)
         after = replace(
             self._renewed(rotation),
@@ -223,6 +247,13 @@ class Journal:
             self._save(rotation, after)
             self._note(after, "resumed")
         return after
+
+    def is_held(self, rotation: Rotation) -> bool:
+        """Tell whether a process holds *rotation* that may be alive."""
+        life = _owner.life_of(rotation.owner)
+        if life is _owner.Life.ELSEWHERE:
+            return self._clock.now() < rotation.lease_until
+        return life is _owner.Life.LIVING
 
     def live(self, ref: SecretRef) -> Rotation | None:
         """Return the open rotation of *ref*, live or stuck."""
@@ -251,6 +282,27 @@ class Journal:
         """Return the newest rotation of *ref*, whatever became of it."""
         found = self.history(ref, limit=1)
         return found[0] if found else None
+
+    def failures(self, ref: SecretRef, version: int, *, limit: int = 20) -> list[Rotation]:
+        """
+        Return the rotations that were to replace *version* of *ref* and did not, newest first.
+
+        By the version and not by their times, which a clock that was set may have mixed up.
+        """
+        rows = self._database.rows(
+            f"{_SELECT} WHERE environment = ? AND secret = ? AND old_version = ?"
+            " AND state IN ('rolled-back', 'given-up') ORDER BY started_at DESC LIMIT ?",
+            (ref.environment, ref.name, version, limit),
+        )
+        return [rotation_of(row) for row in rows]
+
+    def setbacks(self, rotation: Rotation) -> int:
+        """Return how often *rotation* got stuck."""
+        found = self._database.one(
+            "SELECT count(*) FROM rotation_event WHERE rotation = ? AND event = ?",
+            (rotation.id, State.STUCK.value),
+        )
+        return int(found[0])
 
     def get(self, rotation_id: RotationId) -> Rotation:
         """

@@ -8,7 +8,7 @@ same steps, each of which asks what is true before it acts.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -24,11 +24,14 @@ from keyturn.errors import (
     InternalError,
     KeyturnError,
     NotFound,
+    NotYet,
     OutcomeUnknown,
     RotationFailed,
     Unavailable,
 )
 from keyturn.rotate import _owner
+from keyturn.rotate._report import GIVEN_UP, Report
+from keyturn.rotate._rows import AHEAD, PERSON, TIME
 from keyturn.rotate._steps import Effect, Steps
 from keyturn.rotate.journal import Journal, Rotation, State
 from keyturn.rotate.ports import DeliveryPort, Listener, Progress, Recorder
@@ -42,61 +45,6 @@ INLINE_GRACE_SECONDS = 30
 _RENEW_SECONDS = 20
 # Before the second and the third try of a step.
 _BACK_OFF_SECONDS = (0.5, 2.0)
-_GIVEN_UP = "rotation.given-up"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """
-    How a run of a rotation ended.
-
-    Args:
-        rotation: Its row: done, rolled back, stuck, given up, or live and waiting.
-        notes: What its steps saw and did, a line each.
-        failure: What made it go back or get stuck, or that it was given up.
-    """
-
-    rotation: Rotation
-    notes: tuple[str, ...] = ()
-    failure: KeyturnError | None = None
-
-    @property
-    def waits_until(self) -> datetime | None:
-        """When a rotation in its grace goes on; None where it is not waiting."""
-        return self.rotation.wait_until if self.rotation.state is State.LIVE else None
-
-    def require_success(self) -> None:
-        """
-        Return where the new version is in use.
-
-        Raises:
-            RotationFailed: It was rolled back or given up, or is stuck, from what made
-                it so.
-        """
-        name, state = self.rotation.ref.name, self.rotation.state
-        if state is State.GIVEN_UP:
-            raise RotationFailed(
-                f"the rotation of `{name}` was {self.rotation.error}",
-                hint=self.failure.hint if self.failure else None,
-                code=_GIVEN_UP,
-            ) from self.failure
-        if state is State.ROLLED_BACK:
-            raise RotationFailed(
-                f"the rotation of `{name}` was rolled back, the old version is in use:"
-                f" {self.rotation.error}",
-                hint=self.failure.hint if self.failure else None,
-                code="rotation.rolled-back",
-            ) from self.failure
-        if state is State.STUCK:
-            hint = f"then `keyturn rotate --resume {name} -e {self.rotation.ref.environment}`"
-            if self.failure is not None and self.failure.hint:
-                hint = f"{self.failure.hint}; {hint}"
-            raise RotationFailed(
-                f"the rotation of `{name}` is stuck at `{self.rotation.step}`:"
-                f" {self.rotation.error}",
-                hint=hint,
-                code="rotation.stuck",
-            ) from self.failure
 
 
 @dataclass(slots=True)
@@ -106,6 +54,8 @@ class _Run:
     now: bool
     notes: list[str] = field(default_factory=list)
     failure: KeyturnError | None = None
+    waiting: NotYet | None = None
+    hurried: Step | None = None
 
 
 class _StepFailedError(Exception):
@@ -147,12 +97,21 @@ class Runner:
         self._listener = listener
         self._owner = _owner.make(entropy)
 
-    def start(self, ref: SecretRef, kind: RotationKind, plan: Plan, *, now: bool = False) -> Report:
+    def start(
+        self,
+        ref: SecretRef,
+        kind: RotationKind,
+        plan: Plan,
+        *,
+        now: bool = False,
+        guard: Callable[[], None] | None = None,
+    ) -> Report:
         """
         Rotate *ref* by *plan*, as far as it goes in this run.
 
         Args:
             now: Without grace.
+            guard: Raises where it may not begin; called when nobody else can begin one.
 
         Returns:
             The end of it, or a live rotation that waits for the end of its grace.
@@ -169,12 +128,14 @@ class Runner:
         """
         _require_same_overlap(plan, kind, ref)
         if now:
-            plan = replace(plan, grace_seconds=0)
+            plan = plan.without_waits
         with self._database.transaction():
             rotation = self._journal.begin(
                 ref, plan, rotation_id=RotationId(new_id(self._entropy)), owner=self._owner
             )
             self._require_unchanged(ref, plan)
+            if guard is not None:
+                guard()
             self._record_run(rotation, "begin", "begun")
             self._record_step(rotation, "begun")
         return self._run(_Run(rotation, self._steps(kind), now))
@@ -196,11 +157,18 @@ class Runner:
         rotation = self._journal.live(ref)
         if rotation is None:
             raise NotFound(
-                f"no rotation of `{ref.name}` is open", hint=f"start one: keyturn rotate {ref.name}"
+                f"no rotation of `{ref.name}` is open",
+                hint=f"start one: keyturn rotate {ref.name}",
+                code="rotation.none",
             )
         _require_same_overlap(rotation.plan, kind, ref)
-        if rotation.owner == _owner.NOBODY and not now and self._waits_long(rotation):
-            return Report(rotation)
+        rotation, restarted = self._true_wait(rotation)
+        if (
+            rotation.owner == _owner.NOBODY
+            and not (now or restarted)
+            and self._waits_long(rotation)
+        ):
+            return Report(rotation, waiting=_waiting_of(rotation))
         with self._database.transaction():
             taken = self._journal.take_over(
                 rotation, owner=self._owner, step=resume_step(rotation.step)
@@ -241,7 +209,7 @@ class Runner:
 
     def _run(self, run: _Run) -> Report:
         try:
-            while run.rotation.state is State.LIVE:
+            while run.rotation.state is State.LIVE and run.waiting is None:
                 self._tell(run.rotation.step, "begun")
                 if run.rotation.step is Step.GRACE and not self._wait_for_grace(run):
                     break
@@ -249,12 +217,14 @@ class Runner:
         except BaseException as error:
             self._let_go(run, error)
             raise
-        return Report(run.rotation, tuple(run.notes), run.failure)
+        return Report(run.rotation, tuple(run.notes), run.failure, run.waiting)
 
     def _take_step(self, run: _Run) -> None:
         step = run.rotation.step
         failure = self._try_step(run)
-        if failure is not None:
+        if isinstance(failure, NotYet):
+            self._wait_at_step(run, failure)
+        elif failure is not None:
             self._fail(run, failure)
         failpoints.hit(f"rotate.{step}.end")
 
@@ -284,7 +254,7 @@ class Runner:
         return None
 
     def _move_on(self, rotation: Rotation, effect: Effect, new_version: int | None) -> Rotation:
-        following = next_step(rotation.plan, rotation.step, Outcome.DONE)
+        following = next_step(rotation.plan, rotation.step, Outcome.DONE, phase=rotation.phase)
         detail = "; ".join(effect.notes)
         self._record_step(rotation, "done", version=new_version)
         if isinstance(following, End):
@@ -294,15 +264,31 @@ class Runner:
             following,
             detail=detail,
             new_version=new_version,
-            wait_until=self._grace_end(rotation.plan, following),
+            wait_until=self._grace_end(rotation, following),
         )
         self._record_step(after, "begun")
         return after
 
+    def _wait_at_step(self, run: _Run, reason: NotYet) -> None:
+        step = run.rotation.step
+        if run.now and not reason.person and run.hurried is not step:
+            # Whoever wants no waiting gets the next try at once; a second no is obeyed.
+            run.hurried = step
+            return
+        run.rotation = self._journal.wait(run.rotation, reason)
+        run.waiting = reason
+        self._tell(step, "waiting", reason.message)
+
     def _fail(self, run: _Run, failure: KeyturnError) -> None:
         rotation = run.rotation
         outcome = _outcome_of(failure)
-        following = next_step(rotation.plan, rotation.step, outcome, attempts=rotation.attempts + 1)
+        following = next_step(
+            rotation.plan,
+            rotation.step,
+            outcome,
+            attempts=rotation.attempts + 1,
+            phase=rotation.phase,
+        )
         if following is rotation.step:
             run.rotation = self._journal.retry(rotation, failure)
             self._tell(rotation.step, "retried", failure.message)
@@ -352,18 +338,33 @@ class Runner:
         return True
 
     def _waits_long(self, rotation: Rotation) -> bool:
-        in_grace = rotation.state is State.LIVE and rotation.step is Step.GRACE
-        return in_grace and self._grace_left(rotation) > INLINE_GRACE_SECONDS
+        if rotation.state is not State.LIVE:
+            return False
+        if rotation.waits_for_person:
+            # Somebody who resumes has done what was asked, or wants to know what it is.
+            return False
+        left = self._grace_left(rotation)
+        return left > (INLINE_GRACE_SECONDS if rotation.step is Step.GRACE else 0)
+
+    def _true_wait(self, rotation: Rotation) -> tuple[Rotation, bool]:
+        """Begin a wait anew that was counted from a time which still lies in the future."""
+        now = self._clock.now()
+        if rotation.wait_until is None or rotation.updated_at - now <= AHEAD:
+            return rotation, False
+        # The clock was set back. How much of the wait has passed cannot be known.
+        length = rotation.wait_until - rotation.updated_at
+        return replace(rotation, wait_until=now + max(length, timedelta(0))), True
 
     def _grace_left(self, rotation: Rotation) -> float:
         if rotation.wait_until is None:
             return 0.0
         return (rotation.wait_until - self._clock.now()).total_seconds()
 
-    def _grace_end(self, plan: Plan, step: Step) -> datetime | None:
+    def _grace_end(self, rotation: Rotation, step: Step) -> datetime | None:
         if step is not Step.GRACE:
             return None
-        return self._clock.now() + timedelta(seconds=plan.grace_seconds)
+        seconds = rotation.plan.wait_seconds(rotation.phase)
+        return self._clock.now() + timedelta(seconds=seconds)
 
     def _let_go(self, run: _Run, error: BaseException) -> None:
         # The journal stays as it is, as after a crash. Only the hold is given up, so
@@ -444,12 +445,18 @@ def _own_failures(step: Step) -> Iterator[None]:
         raise _StepFailedError(bug) from error
 
 
+def _waiting_of(rotation: Rotation) -> NotYet | None:
+    if rotation.error_code not in (PERSON, TIME):
+        return None
+    return NotYet(rotation.error or "", person=rotation.waits_for_person)
+
+
 def _given_up(rotation: Rotation) -> RotationFailed:
     text = f"given up at `{rotation.step}`: the target may still accept the other credential"
     if rotation.error is not None:
         text += f"; its last failure: {rotation.error}"
     return RotationFailed(
-        text, hint="look at what the target accepts; a new rotation may begin", code=_GIVEN_UP
+        text, hint="look at what the target accepts; a new rotation may begin", code=GIVEN_UP
     )
 
 
@@ -460,7 +467,7 @@ def _outcome_of(failure: KeyturnError) -> Outcome:
 
 
 def _require_same_overlap(plan: Plan, kind: RotationKind, ref: SecretRef) -> None:
-    if plan.overlaps != kind.overlaps:
+    if (plan.overlaps, plan.reversible) != (kind.overlaps, kind.reversible):
         raise Conflict(
             f"the rotation of `{ref.name}` was planned as `{plan.strategy}`, which the manifest"
             " no longer says",

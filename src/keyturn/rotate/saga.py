@@ -2,8 +2,9 @@
 What follows what in a rotation: pure transitions, no clock, no store, no target.
 
     forward     create → apply → check → promote → deliver → grace → retire → prove → done
+    phases      ... deliver → grace → advance → deliver → grace → ... → retire → prove → done
     way back    demote → redeliver → withdraw → rolled back
-                demote → restore → redeliver → rolled back (no overlap)
+                demote → restore → redeliver → rolled back (no overlap, or a later phase)
 
 The rules:
 
@@ -15,12 +16,16 @@ The rules:
    nothing to go back to.
 5. A step that got no answer is tried again, `MAX_ATTEMPTS` times in all.
 6. "Perhaps promoted" goes back by `demote`, which asks; never by a guess.
+7. A later phase that fails goes back to the phase before it, in which old and new
+   are both accepted; nothing is withdrawn.
+8. Where the old credential ended when the new one was made, there is no way back:
+   from `check` on a failure is stuck, and the new credential is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
@@ -49,6 +54,7 @@ class Step(StrEnum):
     PROMOTE = "promote"
     DELIVER = "deliver"
     GRACE = "grace"
+    ADVANCE = "advance"
     RETIRE = "retire"
     PROVE = "prove"
     DEMOTE = "demote"
@@ -92,7 +98,9 @@ class Plan:
         strategy: The kind's way of doing it, or `default`.
         old_version: What is current; None for a secret that has no value yet.
         overlaps: Whether the old credential works until it is retired.
-        grace_seconds: How long both stay valid after delivery.
+        grace_seconds: How long both stay valid after delivery, or the first phase lasts.
+        reversible: Whether the old credential works again after the way back.
+        later_waits: How many seconds each phase after the first lasts.
     """
 
     kind: str
@@ -100,6 +108,8 @@ class Plan:
     old_version: int | None
     overlaps: bool
     grace_seconds: int = 0
+    reversible: bool = True
+    later_waits: tuple[int, ...] = ()
 
     @property
     def is_birth(self) -> bool:
@@ -107,9 +117,19 @@ class Plan:
         return self.old_version is None
 
     @property
-    def has_grace(self) -> bool:
-        """Whether old and new are both valid for a while after delivery."""
-        return self.overlaps and not self.is_birth and self.grace_seconds > 0
+    def without_waits(self) -> Plan:
+        """The same plan with every wait cut to nothing."""
+        return replace(self, grace_seconds=0, later_waits=(0,) * len(self.later_waits))
+
+    def wait_seconds(self, phase: int) -> int:
+        """Return how long *phase* (0 is the first) lasts after its delivery."""
+        if not self.overlaps or self.is_birth:
+            return 0
+        return self.grace_seconds if phase == 0 else self.later_waits[phase - 1]
+
+    def is_last(self, phase: int) -> bool:
+        """Tell whether no phase follows *phase*."""
+        return phase >= len(self.later_waits)
 
 
 # What follows a success, but for the exceptions in `_after_success`.
@@ -118,8 +138,7 @@ _ORDER: Mapping[Step, Step | End] = {
     Step.APPLY: Step.CHECK,
     Step.CHECK: Step.PROMOTE,
     Step.PROMOTE: Step.DELIVER,
-    Step.DELIVER: Step.GRACE,
-    Step.GRACE: Step.RETIRE,
+    Step.ADVANCE: Step.DELIVER,
     Step.RETIRE: Step.PROVE,
     Step.PROVE: End.DONE,
     Step.DEMOTE: Step.REDELIVER,
@@ -134,15 +153,18 @@ def first_step() -> Step:
     return Step.CREATE
 
 
-def next_step(plan: Plan, step: Step, outcome: Outcome, *, attempts: int = 1) -> Step | End:
+def next_step(
+    plan: Plan, step: Step, outcome: Outcome, *, attempts: int = 1, phase: int = 0
+) -> Step | End:
     """
     Return what follows *step*; the same step again means: wait a little, then retry.
 
     Args:
         attempts: How often *step* has been tried, this time included.
+        phase: The phase that *step* belongs to; `advance` belongs to the one it ends.
     """
     if outcome is Outcome.DONE:
-        return _after_success(plan, step)
+        return _after_success(plan, step, phase)
     if outcome is not Outcome.REFUSED and attempts < MAX_ATTEMPTS:
         return step
     return _after_failure(plan, step, outcome)
@@ -161,22 +183,27 @@ def steps_ahead(plan: Plan) -> list[Step]:
     """Return the steps of *plan* in order, where none fails."""
     found: list[Step] = []
     step: Step | End = first_step()
+    phase = 0
     while isinstance(step, Step):
         found.append(step)
-        step = _after_success(plan, step)
+        following = _after_success(plan, step, phase)
+        phase += step is Step.ADVANCE
+        step = following
     return found
 
 
-def _after_success(plan: Plan, step: Step) -> Step | End:
+def _after_success(plan: Plan, step: Step, phase: int) -> Step | End:
     match step:
         case Step.DELIVER if plan.is_birth:
             return End.DONE
-        case Step.DELIVER if not plan.has_grace:
-            return Step.RETIRE
-        case Step.DEMOTE if not plan.overlaps:
+        case Step.DELIVER if plan.wait_seconds(phase) > 0:
+            return Step.GRACE
+        case Step.DELIVER | Step.GRACE:
+            return Step.RETIRE if plan.is_last(phase) else Step.ADVANCE
+        case Step.DEMOTE if not plan.overlaps or phase:
             # The old values do not work yet: consumers get them after the target has.
             return Step.RESTORE
-        case Step.REDELIVER if not plan.overlaps:
+        case Step.REDELIVER if not plan.overlaps or phase:
             return End.ROLLED_BACK
         case _:
             return _ORDER[step]
@@ -184,6 +211,8 @@ def _after_success(plan: Plan, step: Step) -> Step | End:
 
 def _after_failure(plan: Plan, step: Step, outcome: Outcome) -> Step | End:
     match step:
+        case Step.CHECK | Step.PROMOTE | Step.DELIVER | Step.GRACE if not plan.reversible:
+            return End.STUCK
         case Step.CREATE | Step.APPLY | Step.CHECK:
             return Step.WITHDRAW
         case Step.PROMOTE if outcome is Outcome.REFUSED:
@@ -191,7 +220,7 @@ def _after_failure(plan: Plan, step: Step, outcome: Outcome) -> Step | End:
             return Step.WITHDRAW
         case Step.PROMOTE | Step.DELIVER | Step.GRACE:
             return End.STUCK if plan.is_birth else Step.DEMOTE
-        case Step.RETIRE | Step.PROVE:
+        case Step.ADVANCE | Step.RETIRE | Step.PROVE:
             return End.STUCK
         case Step.DEMOTE | Step.RESTORE | Step.REDELIVER | Step.WITHDRAW:
             return End.STUCK

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +34,13 @@ _LINE = re.compile(
     rf"({_MARK} ([0-9a-f]{{32}}) (\d{{20}}) ([0-9a-f]{{64}})) ([0-9a-f]{{16}})\n", re.ASCII
 )
 _LENGTH = len(_MARK) + 1 + 32 + 1 + 20 + 1 + 64 + 1 + 16 + 1
+
+_PUT_BACK = (
+    "restore the newest copy, or accept this one with"
+    " `keyturn doctor --accept-rollback --reason WHY`; if the project's folder was copied"
+    " with its `.keyturn`, both copies share one key folder and refuse each other: move"
+    " `.keyturn` away in the copy and run `keyturn init` there"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +85,11 @@ def write_anchor(home: Path, anchor: Anchor) -> None:
     """
     body = f"{_MARK} {anchor.store_id} {anchor.seq:020d} {anchor.hash.hex()}"
     line = f"{body} {_checksum(body)}\n".encode("ascii")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Not blocking, here and in reading: a pipe in the file's place would be waited for.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(home / _NAME, flags, 0o600)
+        # A path in plain text: this runs after every commit, and `Path` costs as much again.
+        descriptor = os.open(f"{home}/{_NAME}", flags, 0o600)
         try:
             os.pwrite(descriptor, line, 0)
         finally:
@@ -100,7 +110,8 @@ def read_anchor(home: Path) -> AnchorReading:
         Unavailable: There is a file and it cannot be read.
     """
     try:
-        descriptor = os.open(home / _NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(home / _NAME, flags)
     except FileNotFoundError:
         return AnchorReading(AnchorState.MISSING)
     except OSError as error:
@@ -110,6 +121,12 @@ def read_anchor(home: Path) -> AnchorReading:
             code="anchor.unavailable",
         ) from error
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unavailable(
+                f"the rollback anchor in `{home}` is no plain file",
+                hint=f"see what it is and remove it: `ls -l {home / _NAME}`; it is written anew",
+                code="anchor.unavailable",
+            )
         data = os.read(descriptor, _LENGTH + 1)
     finally:
         os.close(descriptor)
@@ -145,8 +162,7 @@ def check_anchor(
         raise IntegrityError(
             f"the store was put back: its audit log ends at record {max_seq},"
             f" and had reached record {anchor.seq}",
-            hint="restore the newest copy, or accept this one with"
-            " `keyturn doctor --accept-rollback`",
+            hint=_PUT_BACK,
             code="store.rolled_back",
             context={"found": max_seq, "expected": anchor.seq},
         )
@@ -154,8 +170,7 @@ def check_anchor(
         raise IntegrityError(
             f"the store was put back or replaced: its audit record {anchor.seq} of {max_seq}"
             " is not the one that was written",
-            hint="restore the newest copy, or accept this one with"
-            " `keyturn doctor --accept-rollback`",
+            hint=_PUT_BACK,
             code="store.rolled_back",
             context={"found": max_seq, "expected": anchor.seq},
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final, final
@@ -269,7 +269,8 @@ class EmbeddedStore:
             state = load_state(self.database, self.keys, ref).state
             raise no_version(ref, number_at(state, selector))
         state = parse_state(self.database, self.keys, ref, rows[0][1:7]).state
-        return self._opened(state, number_at(state, selector), rows)
+        version = _as_stored(state, number_at(state, selector), rows)
+        return open_version(self.database, self.keys, version)
 
     def read_many(
         self, environment: EnvironmentName, names: Iterable[SecretName]
@@ -280,8 +281,26 @@ class EmbeddedStore:
         Raises:
             Corrupt: One of them is not what was written.
         """
+        rows = self._current_rows(environment, names)
+        return {row.ref.name: open_version(self.database, self.keys, row) for row in rows}
+
+    def current_versions(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, Version]:
+        """
+        Return what is known of the current versions of *names* that have one.
+
+        Values are not opened: `verify` does that.
+
+        Raises:
+            Corrupt: A state is not what was written, or a row cannot be read.
+        """
+        return {row.ref.name: metadata(row) for row in self._current_rows(environment, names)}
+
+    def _current_rows(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Iterator[VersionRow]:
         wanted = sorted(set(names))
-        found: dict[SecretName, VersionedValue] = {}
         absent = set(wanted)
         rows = self._joined(environment, wanted, Stage.CURRENT)
         for name, group in groupby(rows, key=lambda row: row[0]):
@@ -290,17 +309,19 @@ class EmbeddedStore:
             ref = SecretRef(environment, name)
             state = parse_state(self.database, self.keys, ref, of_secret[0][1:7]).state
             if state.current is not None:
-                found[name] = self._opened(state, state.current, of_secret)
+                yield _as_stored(state, state.current, of_secret)
         for name in absent:
             # Raises when the state is missing and should not be.
             load_state(self.database, self.keys, SecretRef(environment, name))
-        return found
 
     def _joined(
         self, environment: EnvironmentName, names: Sequence[SecretName], selector: Stage | int
     ) -> list[tuple[Any, ...]]:
         # One statement, so that state and version are of one moment.
         number = f"s.{selector.value}" if isinstance(selector, Stage) else str(int(selector))
+        # One name by itself, as a rotation asks for it, costs half of a list of one.
+        alone = len(names) == 1
+        wanted = "= ?" if alone else "IN (SELECT value FROM json_each(?))"
         return self.database.rows(
             f"SELECT s.secret, {STATE_COLUMNS}, v.number, {VERSION_COLUMNS}"  # noqa: S608 - fixed columns
             " FROM secret_state s"
@@ -308,25 +329,10 @@ class EmbeddedStore:
             f" AND v.secret = s.secret AND v.number = {number}"
             " LEFT JOIN value x ON x.environment = v.environment"
             " AND x.secret = v.secret AND x.number = v.number"
-            " WHERE s.environment = ? AND s.secret IN (SELECT value FROM json_each(?))"
+            f" WHERE s.environment = ? AND s.secret {wanted}"
             " ORDER BY s.secret, x.field",
-            (environment, json.dumps(names)),
+            (environment, names[0] if alone else json.dumps(names)),
         )
-
-    def _opened(
-        self, state: SecretState, number: int, rows: Sequence[tuple[Any, ...]]
-    ) -> VersionedValue:
-        ref = state.ref
-        if rows[0][7] is None:
-            raise (
-                _vanished(ref, number)
-                if 0 < number < state.next_number
-                else no_version(ref, number)
-            )
-        version = to_version(ref, number, [row[8:] for row in rows])
-        if version.destroyed:
-            raise destroyed_error(state, number)
-        return open_version(self.database, self.keys, version)
 
     def state(self, ref: SecretRef) -> SecretState:
         """
@@ -445,6 +451,18 @@ class EmbeddedStore:
     def verify(self) -> list[StoreProblem]:
         """Open and check everything; return what is wrong, by name and never by value."""
         return verify(self.database, self.keys)
+
+
+def _as_stored(state: SecretState, number: int, rows: Sequence[tuple[Any, ...]]) -> VersionRow:
+    ref = state.ref
+    if rows[0][7] is None:
+        raise (
+            _vanished(ref, number) if 0 < number < state.next_number else no_version(ref, number)
+        )
+    version = to_version(ref, number, [row[8:] for row in rows])
+    if version.destroyed:
+        raise destroyed_error(state, number)
+    return version
 
 
 def _vanished(ref: SecretRef, number: int) -> Corrupt:

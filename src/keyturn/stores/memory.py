@@ -168,6 +168,18 @@ class MemoryStore:
                     found[name] = self._read(ref, Stage.CURRENT)
         return found
 
+    def current_versions(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, Version]:
+        """Return what is known of the current versions of *names* that have one."""
+        found = {}
+        with self._lock:
+            for name in sorted(set(names)):
+                secret = self._secrets.get(SecretRef(environment, name))
+                if secret is not None and secret.state.current is not None:
+                    found[name] = secret.versions[secret.state.current].version
+        return found
+
     def state(self, ref: SecretRef) -> SecretState:
         """Return where the stages point; all None for a secret never written."""
         with self._lock:

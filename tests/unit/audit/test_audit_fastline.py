@@ -195,6 +195,7 @@ def test_a_full_disk_refuses_and_recovers(yard, tmp_path):
         pytest.skip(f"no file system could be mounted: {mounted.stderr.decode().strip()}")
     try:
         path, ballast = small / "reads.log", small / "ballast"
+        path.touch(mode=0o600)
         path.write_bytes(yard.current.read_bytes())
         ballast.write_bytes(b"x" * 16_384)
         acknowledged = 0

@@ -66,6 +66,26 @@ def test_two_connections_write_one_chain(yard, log):
     assert log.record(event()).seq == 3
 
 
+def test_what_was_written_last_is_known_without_reading(yard, log):
+    """The place of this log's own last record, whatever another one wrote since."""
+    assert log.written() == genesis(STORE_ID)
+    log.record(event())
+    mine = log.head()
+    AuditLog(yard.database, clock=yard.clock, store_id=STORE_ID).record(event())
+    assert (log.written(), log.head().seq) == (mine, 2)
+
+
+def test_what_was_undone_is_overwritten_by_the_next_record(yard, log):
+    """A record whose transaction was undone leaves its number to the next one."""
+    log.record(event())
+    with pytest.raises(KeyError), yard.database.transaction():
+        log.record(event(object="production/undone"))
+        raise KeyError
+    log.record(event(object="production/kept"))
+    assert log.written() == log.head()
+    assert log.at(2).object == "production/kept"
+
+
 def test_head_at_knows_every_number_of_the_chain(log):
     """The start has number 0, and beyond the end there is nothing."""
     log.record(event())

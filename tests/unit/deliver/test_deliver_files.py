@@ -18,7 +18,9 @@ from keyturn.deliver import (
     RenderTarget,
     differences,
     expected_files,
+    is_foreign,
     render,
+    require_place,
     write_rendered,
 )
 from keyturn.errors import Conflict, DeliveryError
@@ -413,3 +415,68 @@ def test_without_git_it_is_noted(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     written = write_rendered(tmp_path, target("x.env"), one())
     assert "git is not installed" in written.notes[0]
+
+
+OTHERS = "DB_PASSWORD=mine\nKEYTURN=1\n# KEYTURN_VERSIONS=\n"
+
+
+@pytest.mark.parametrize("form", [Format.DOTENV, Format.SHELL, Format.JSON])
+def test_somebody_else_s_file_is_left_alone(tmp_path, form):
+    """A file of the user's own, which may be the only copy of something, is not replaced."""
+    path = tmp_path / "x.env"
+    path.write_text(OTHERS)
+    wanted = render(form, {"TOKEN": SecretValue.from_text(CANARY)}, {"token": 1})
+    place = target("x.env", form)
+    for act in (
+        lambda: require_place(tmp_path, place),
+        lambda: write_rendered(tmp_path, place, wanted),
+    ):
+        with pytest.raises(DeliveryError, match="did not write it") as caught:
+            act()
+        assert "delivery.foreign" == caught.value.code
+        assert "--replace" in caught.value.hint
+    assert OTHERS == path.read_text()
+    assert is_foreign(tmp_path, place)
+    assert "was not written by keyturn" == differences(tmp_path, place, wanted)[0]
+    write_rendered(tmp_path, place, wanted, replace=True)
+    assert [] == differences(tmp_path, place, wanted)
+    assert not is_foreign(tmp_path, place)
+
+
+@pytest.mark.parametrize("before", [Format.DOTENV, Format.SHELL, Format.JSON])
+@pytest.mark.parametrize("after", [Format.DOTENV, Format.SHELL, Format.JSON])
+@pytest.mark.parametrize("versions", [{}, {"token": 1}, {"db": 2, "token": 1}])
+def test_our_own_file_is_replaced_in_any_format(tmp_path, before, after, versions):
+    """What Keyturn wrote, it may write over, with other values and in another format."""
+    values = {"A": SecretValue(b"1"), "TOKEN": SecretValue(b"two\nlines 'q' $x")}
+    write_rendered(tmp_path, target("x", before), render(before, values, versions))
+    wanted = render(after, {"TOKEN": SecretValue(b"2")}, versions)
+    assert not is_foreign(tmp_path, target("x", after))
+    write_rendered(tmp_path, target("x", after), wanted)
+    assert [] == differences(tmp_path, target("x", after), wanted)
+
+
+def test_an_empty_file_is_nobody_s(tmp_path):
+    """Made beforehand for its owner and mode, it has nothing that could be lost."""
+    (tmp_path / "x.env").touch()
+    write_rendered(tmp_path, target("x.env"), one())
+    assert CANARY in (tmp_path / "x.env").read_text()
+
+
+@pytest.mark.skipif(ROOT, reason="root reads everything")
+def test_a_file_that_cannot_be_read_is_left_alone(tmp_path):
+    """Nobody knows whose it is."""
+    (tmp_path / "x.env").write_text("mine")
+    (tmp_path / "x.env").chmod(0)
+    with pytest.raises(DeliveryError, match="nobody knows whose it is"):
+        write_rendered(tmp_path, target("x.env"), one())
+
+
+def test_a_folder_with_something_else_in_it_is_somebody_else_s(tmp_path):
+    """As is said of it by `is_foreign`; our own folder and an absent one are not."""
+    place = target("run", Format.FILES)
+    assert not is_foreign(tmp_path, place)
+    write_rendered(tmp_path, place, several(A="1"))
+    assert not is_foreign(tmp_path, place)
+    (tmp_path / "run" / "notes").touch()
+    assert is_foreign(tmp_path, place)

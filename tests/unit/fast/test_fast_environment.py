@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyturn import fast
+from keyturn import _fastaudit, fast
 
 
 class Rows:
@@ -29,7 +29,7 @@ class Rows:
 
 
 def child(rows, monkeypatch, *, environ, names=(), config=True):
-    monkeypatch.setattr(os, "environb", environ)
+    monkeypatch.setattr(fast, "_environ", environ)
     return fast.child_environment(rows, set(names), config=config)
 
 
@@ -49,6 +49,20 @@ def test_a_secret_replaces_and_a_setting_gives_way(monkeypatch):
         b"KEYTURN_VERSIONS": b"db=3 jwt=1",
     } == found
     assert "db=3 jwt=1" == versions
+
+
+def test_the_environment_is_this_process_s(monkeypatch):
+    """What is handed on is what `os.environb` holds, and a copy of it."""
+    monkeypatch.setenv("KEYTURN_TEST", "here")
+    found, _ = fast.child_environment(Rows(), set(), config=True)
+    assert {**os.environb, b"KEYTURN_VERSIONS": b""} == {**found, **_restored(found)}
+    assert b"KEYTURN_VERSIONS" not in os.environb
+
+
+def _restored(found):
+    # The interpreter may have set it for itself, and then the child does not see it.
+    locale = os.environb.get(b"LC_CTYPE")
+    return {b"LC_CTYPE": locale} if locale and b"LC_CTYPE" not in found else {}
 
 
 def test_only_what_is_asked_for(monkeypatch):
@@ -77,7 +91,7 @@ def test_another_lc_ctype_is_the_caller_s(monkeypatch):
 @given(text=st.text(st.characters(exclude_categories=[]), max_size=30))
 def test_quoted_text_is_json(text):
     """Whatever a program is called, the audit line stays one line of JSON."""
-    made = fast._quoted(text)
+    made = _fastaudit.quoted(text)
     assert text.encode("utf-8", "backslashreplace").decode() == json.loads(made)
     assert made.isascii()
     assert "\n" not in made
@@ -100,6 +114,13 @@ def test_a_file_that_others_can_reach_is_not_read(mode, tmp_path):
     path.chmod(mode)
     with pytest.raises(PermissionError):
         fast.read_private(str(path), 16)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """What is no plain file is refused at once, however it is kept."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(PermissionError, match="no plain file"):
+        fast.read_private(str(tmp_path / "pipe"), 16)
 
 
 def test_no_core_file_is_left_and_the_child_may_leave_one():
@@ -139,7 +160,8 @@ def test_a_file_that_cannot_be_started_gives_the_shell_s_code(tmp_path, capsys, 
 
 def test_a_program_that_cannot_be_started_leaves_our_signals_alone():
     """What the interpreter ignores for itself is ignored again, for we go on."""
-    with pytest.raises(FileNotFoundError):
-        fast.replace_process(["keyturn-no-such-program"], {b"PATH": b"/nonexistent"})
+    for more in ({}, {b"SYSTEMD_EXEC_PID": b"%d" % os.getpid()}):
+        with pytest.raises(FileNotFoundError):
+            fast.replace_process(["keyturn-no-such-program"], {b"PATH": b"/nonexistent", **more})
     assert signal.SIG_IGN == signal.getsignal(signal.SIGPIPE)
     assert signal.SIG_IGN == signal.getsignal(signal.SIGXFSZ)

@@ -13,7 +13,7 @@ from tests.cli.projects import KEYTURN
 
 # Beyond what a bare interpreter imports to run `pass`. Each costs every `keyturn run`.
 OURS = {"keyturn", "keyturn.fast", "keyturn._fastaudit"}
-AGE = {"pyrage", "pyrage.pyrage"}
+AGE = {"pyrage.pyrage"}  # the package's own file is not run
 STANDARD = {"fcntl", "time"}
 # Found by its name in this version of Python.
 HASH = {"_sha256", "_sha2"}
@@ -95,3 +95,25 @@ def test_help_is_not_slowed_by_what_verbs_need(bare, project):
     found = imported(str(KEYTURN), "--help", project=project) - bare
     roots = {name.partition(".")[0] for name in found}
     assert set() == roots & {"cryptography", "msgspec", "rich", "sqlite3", "tomlkit", "tomllib"}
+
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "keyturn"
+
+
+@pytest.mark.parametrize("options", ["", "PYTHONSAFEPATH=1"])
+@pytest.mark.parametrize("way", ["as it is", "through a link"])
+def test_what_lies_beside_the_command_is_no_module_of_ours(way, options, tmp_path):
+    """Neither where the command was installed nor where a link to it was put."""
+    for name in ("installed", "linked"):
+        (tmp_path / name).mkdir()
+        for trap in ("keyturn.py", "fcntl.py", "pyrage.py"):
+            (tmp_path / name / trap).write_text("raise SystemExit(99)\n")
+    command = tmp_path / "installed" / "keyturn"
+    command.write_text(SCRIPT.read_text().replace("#!python", f"#!{sys.executable}", 1))
+    command.chmod(0o755)
+    link = tmp_path / "linked" / "keyturn"
+    link.symlink_to(command)
+    words = ["env", *options.split(), str(link if way == "through a link" else command)]
+    done = subprocess.run([*words, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert done.stdout.startswith("keyturn ")

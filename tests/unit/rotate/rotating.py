@@ -45,10 +45,35 @@ class TargetKind:
     def overlaps(self):
         return self.target.overlapping
 
+    reversible = True
+    phases = 1
+
+    def first_wait(self, grace_seconds):
+        return grace_seconds
+
+    def later_waits(self, grace_seconds):
+        return (grace_seconds,) * (self.phases - 1)
+
+    def clean_up(self, token, *, current=None):
+        self._meet("clean_up")
+
+    def advance(self, current, phase):
+        self._meet("advance")
+        return {VALUE: SecretValue(current[VALUE].reveal().split(b"#")[0] + b"#%d" % phase)}
+
+    def recede(self, current, phase):
+        self._meet("recede")
+
+    def rehearsal(self):
+        return None
+
+    def probe(self, values):
+        return self.check(None, values)
+
     def describe(self, current):
         return [("apply", "the target takes the new value")]
 
-    def create(self, current):
+    def create(self, current, *, token):
         self._meet("create")
         return {VALUE: SecretValue(b"made %d" % next(self._numbers))}
 
@@ -78,7 +103,7 @@ class TargetKind:
         self.target.accepted.discard(old[VALUE].reveal())
         self._meet("retire+")
 
-    def prove_dead(self, old):
+    def prove_dead(self, old, *, current=None):
         self._meet("prove_dead")
         if old[VALUE].reveal() in self.target.accepted:
             raise VerificationFailed("the old value still works")
@@ -155,6 +180,8 @@ class Rotating:
             old_version=self.store.state(DB).current,
             overlaps=self.kind.overlaps,
             grace_seconds=grace_seconds,
+            reversible=self.kind.reversible,
+            later_waits=tuple(self.kind.later_waits(grace_seconds)),
         )
 
     def runner(self, *, store=None, audit=None):

@@ -61,8 +61,8 @@ def test_the_table_itself_refuses_a_second_one(rotating):
         rotating.store.database.execute(
             "INSERT INTO rotation SELECT 'other', environment, secret, kind, strategy, state, step,"
             " step_state, old_version, new_version, plan, owner, fence, lease_until, wait_until,"
-            " attempts, error_code, error, started_at, updated_at, finished_at FROM rotation"
-            " WHERE id = ?",
+            " attempts, error_code, error, started_at, updated_at, finished_at, phase, fallback"
+            " FROM rotation WHERE id = ?",
             (rotation.id,),
         )
 

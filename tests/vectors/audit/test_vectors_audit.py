@@ -27,6 +27,12 @@ def chain():
     return json.loads((HERE / "chain-1.json").read_text(encoding="utf-8"))
 
 
+def put(path, vector):
+    """Copy *vector* to *path*, kept as Keyturn keeps a segment, whatever the umask."""
+    path.touch(mode=0o600)
+    path.write_bytes(vector.read_bytes())
+
+
 def rows(chain):
     return [
         (seq, item["record"].encode(), bytes.fromhex(item["hash"]))
@@ -67,8 +73,8 @@ def test_checkpoints_1_verify(chain):
 
 def test_segments_1_verify_with_their_chain(chain, tmp_path):
     """Segments of format 1: header, lines, a sealed tail, and their anchors in the chain."""
-    (tmp_path / "reads-000001.log").write_bytes((HERE / "segment-1-closed.txt").read_bytes())
-    (tmp_path / "reads.log").write_bytes((HERE / "segment-1-current.txt").read_bytes())
+    put(tmp_path / "reads-000001.log", HERE / "segment-1-closed.txt")
+    put(tmp_path / "reads.log", HERE / "segment-1-current.txt")
     with Database.open(tmp_path / "store.db", create=True) as database:
         with database.transaction():
             database.execute_many("INSERT INTO audit VALUES (?, ?, ?)", rows(chain))
@@ -84,7 +90,7 @@ def test_segments_1_verify_with_their_chain(chain, tmp_path):
 def test_a_segment_of_format_1_is_still_appended_to(tmp_path):
     """The fast path takes an old segment as its own."""
     path = tmp_path / "reads.log"
-    path.write_bytes((HERE / "segment-1-current.txt").read_bytes())
+    put(path, HERE / "segment-1-current.txt")
     before = walk(path.read_bytes(), name="x").lines
     _fastaudit.append(str(path), b'"time":"t","action":"a","object":"o"')
     found = walk(path.read_bytes(), name="x")
