@@ -7,6 +7,8 @@ Makes a test run say what it really tried.
 - The summary lists which adapters ran against the real thing and which against a
   stand-in. A test says so by the fixture or the marker `postgres`, by
   `adapter("name")` for another real thing, by `adapter("name", real=False)` for a fake.
+- It lists how many kills each kind of rotation survived, and how long each was without a
+  working credential, where the test measured one.
 - `--tally FILE` appends `passed failed skipped`, for whoever adds up several runs.
 """
 
@@ -19,6 +21,9 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 PROPERTY = "keyturn-adapter"
+# `NAME NUMBER`: kills that were settled, seconds without a credential.
+KILLS = "keyturn-kills"
+OUTAGE = "keyturn-outage"
 # Markers and fixtures that stand for one adapter, run against the real thing.
 REAL = {"postgres": "postgres", "postgres_servers": "postgres"}
 
@@ -108,16 +113,27 @@ def counted(stats):
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     stats = terminalreporter.stats
     ran = {}
+    counts = {KILLS: {}, OUTAGE: {}}
     for reports in stats.values():
         for report in reports:
             for key, value in getattr(report, "user_properties", ()):
                 if key == PROPERTY:
                     ran[value] = ran.get(value, 0) + 1
+                elif key in counts:
+                    name, _, number = value.partition(" ")
+                    counts[key][name] = float(number)
     for kind, words in (("real", "against the real thing"), ("fake", "against a stand-in")):
         names = sorted(value.split()[0] for value in ran if value.endswith(kind))
         if names:
             tests = ", ".join(f"{name} ({ran[f'{name} {kind}']})" for name in names)
             terminalreporter.write_line(f"{words} (tests): {tests}")
+    if counts[KILLS]:
+        total = sum(counts[KILLS].values())
+        each = ", ".join(f"{name} {n:.0f}" for name, n in sorted(counts[KILLS].items()))
+        terminalreporter.write_line(f"killed and settled, {total:.0f} times: {each}")
+    if counts[OUTAGE]:
+        each = ", ".join(f"{name} {n:.2f}" for name, n in sorted(counts[OUTAGE].items()))
+        terminalreporter.write_line(f"seconds without a working credential: {each}")
     tally = config.getoption("--tally")
     # A worker process sums up too; the one that started it counts for all.
     if tally and not hasattr(config, "workerinput"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.core.entropy import SystemEntropy
+from keyturn.core.ids import FieldName
 from keyturn.core.value import SecretValue
 from keyturn.demo import database
 from keyturn.demo.load import Load
+from keyturn.generate import Settings, generate_fields
 from keyturn.testing.postgres import PostgresServer
+from keyturn.testing.redis import RedisServer
 
 pytestmark = pytest.mark.postgres
 
@@ -61,9 +66,9 @@ class Backend:
                 stderr=log,
             )
 
-    def get(self, page: str) -> tuple[int, dict]:
+    def get(self, page: str, **headers: str) -> tuple[int, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
-        connection.request("GET", page)
+        connection.request("GET", page, headers=headers)
         answer = connection.getresponse()
         document = json.loads(answer.read())
         connection.close()
@@ -224,6 +229,85 @@ def test_a_reload_under_load_drops_no_request(start, settings, passwords, server
     assert (tally.failed, tally.reasons) == (0, {})
     assert set(tally.logins) == {"clipper_a", "clipper_b"}
     assert database.refusal(server, "clipper_a", SecretValue(b"wrong")) is not None
+
+
+@pytest.fixture(scope="module")
+def signing():
+    """Keys as Keyturn delivers them: a signing key, two session secrets, a ring of one key."""
+    fields = ("private_key", "public_key", "jwks", "kid")
+    made = generate_fields(
+        "jwt-signing-key",
+        tuple(map(FieldName, fields)),
+        Settings(format="pem-base64", key_bits=2048),
+        entropy=SystemEntropy(),
+    )
+    names = ("JWT_PRIVATE_KEY_B64", "JWT_PUBLIC_KEY_B64", "JWT_JWKS", "JWT_KEY_ID")
+    texts = {name: made[field].reveal_text() for name, field in zip(names, fields, strict=True)}
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    listed = f"{secrets.token_hex(20)},{secrets.token_hex(20)}"
+    return texts | {"SESSION_SECRET": listed, "MFA_ENCRYPTION_KEYS": f"k1:{key}"}
+
+
+def test_what_it_was_not_given_it_does_not_serve(start):
+    """Without signing keys, ring and Redis their pages say so, and the rest works."""
+    backend = start()
+    backend.wait_ready()
+    for page in ("/token", "/seed", "/cached"):
+        status, document = backend.get(page)
+        assert (status, document["reason"][:19]) == (404, "this service has no")
+    assert backend.get("/clips")[0] == 200
+
+
+def test_it_signs_verifies_and_encrypts_with_what_it_was_given(start, signing):
+    """Tokens and sessions are its user's; a seed is stored once, encrypted, and read again."""
+    backend = start(**signing)
+    backend.wait_ready()
+    given = backend.get("/token?user=7")[1]
+    bearer = {"Authorization": f"Bearer {given['token']}"}
+    assert backend.get("/whoami", Cookie=given["cookie"], **bearer) == (
+        200,
+        {"user": {"token": "7", "session": "7"}},
+    )
+    assert backend.get("/whoami")[0] == 401
+    assert backend.get("/whoami", Cookie=given["cookie"] + "0")[0] == 401
+    assert backend.get("/whoami", Authorization=f"Bearer {given['token'][:-6]}AAAAAA")[0] == 401
+    assert backend.get("/seed?user=7") == backend.get("/seed?user=7")
+    assert backend.get("/seed?user=7")[1] == {"bytes": 20, "key": "k1"}
+
+
+@pytest.mark.parametrize(
+    "variable", ["JWT_PRIVATE_KEY_B64", "JWT_JWKS", "MFA_ENCRYPTION_KEYS", "REDIS_PORT"]
+)
+def test_what_cannot_be_used_stops_the_start_and_is_not_shown(start, signing, variable):
+    """The variable is named and its value is not."""
+    backend = start(**signing | {variable: "unusable-value"})
+    assert backend.process.wait(PATIENCE_SECONDS) == 1
+    said = backend.log.read_text()
+    assert "cannot start: BadSettings" in said
+    assert "unusable" not in said
+
+
+def test_a_redis_that_lets_nobody_in_any_more_refuses_the_reload(start, settings, tmp_path):
+    """What worked before has to work after; one that never worked keeps nobody from starting."""
+    with RedisServer() as server:
+        given = {
+            "REDIS_HOST": server.host,
+            "REDIS_PORT": str(server.port),
+            "REDIS_PASSWORD": server.password.reveal_text(),
+        }
+        backend = start(**given)
+        backend.wait_ready()
+        assert backend.get("/cached?user=7") == (200, {"cached": "7"})
+        wrong = given | {"REDIS_PASSWORD": secrets.token_hex(16), "KEYTURN_VERSIONS": "redis=2"}
+        write_env(tmp_path, settings | wrong)
+        backend.process.send_signal(signal.SIGHUP)
+        backend.said("Redis does not let us in, and did before")
+        assert backend.get("/cached?user=8") == (200, {"cached": "8"})
+        assert backend.get("/health")[1]["versions"] == {"db": 1, "session": 4}
+    # The server is gone: its page fails, and nothing else does.
+    assert backend.get("/cached")[0] == 503
+    assert backend.get("/clips")[0] == 200
+    assert wrong["REDIS_PASSWORD"] not in backend.log.read_text()
 
 
 @pytest.mark.parametrize("fault", ["file", "variable", "login"])

@@ -9,11 +9,12 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pytest
 
-from keyturn.core.ids import FieldName
+from keyturn.core.ids import FieldName, Token
 from keyturn.core.value import SecretValue
 from keyturn.errors import (
     KeyturnError,
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 
 USERNAME, PASSWORD = FieldName("username"), FieldName("password")
+TOKEN = Token("t")
 
 
 def make_password():
@@ -70,7 +72,7 @@ def in_place(target):
 
 def rotate(kind, current):
     """Do the steps that a rotation does and return the new values."""
-    pending = kind.create(current)
+    pending = kind.create(current, token=TOKEN)
     kind.apply(current, pending)
     kind.check(current, pending)
     if current is not None:
@@ -121,7 +123,7 @@ def test_the_old_login_works_until_it_is_retired(database, two):
     """Nothing is refused in between, and open sessions go on."""
     current = database.application_values
     with database.connect(current) as session:
-        pending = two.create(current)
+        pending = two.create(current, token=TOKEN)
         two.apply(current, pending)
         two.check(current, pending)
         session.execute("INSERT INTO clip VALUES (7)")
@@ -152,7 +154,7 @@ def test_retiring_again_changes_nothing(database, two):
 def test_applying_again_changes_nothing(database, two):
     """The same transaction, with the same end."""
     current = database.application_values
-    pending = two.create(current)
+    pending = two.create(current, token=TOKEN)
     for _ in range(2):
         two.apply(current, pending)
     two.check(current, pending)
@@ -161,7 +163,7 @@ def test_applying_again_changes_nothing(database, two):
 def test_withdrawing_shuts_the_new_login_out_and_leaves_the_old_one(database, two):
     """Its sessions end too; a second call does nothing."""
     current = database.application_values
-    pending = two.create(current)
+    pending = two.create(current, token=TOKEN)
     two.apply(current, pending)
     session = database.connect(pending)
     for _ in range(2):
@@ -175,7 +177,7 @@ def test_withdrawing_shuts_the_new_login_out_and_leaves_the_old_one(database, tw
 
 def test_withdrawing_what_was_never_applied_is_nothing(database, two):
     """A rotation that failed before `apply` goes back all the same."""
-    two.withdraw(database.application_values, two.create(database.application_values))
+    two.withdraw(database.application_values, two.create(database.application_values, token=TOKEN))
 
 
 def test_an_old_login_that_lives_is_an_error(database, two):
@@ -225,11 +227,123 @@ def test_rights_that_only_the_current_login_has_are_found_before_promote(databas
     database.execute(
         f"CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO {new[USERNAME].reveal_text()}"
     )
-    pending = two.create(new)
+    pending = two.create(new, token=TOKEN)
     two.apply(new, pending)
     with pytest.raises(VerificationFailed, match="1 objects") as caught:
         two.check(new, pending)
     assert "REASSIGN OWNED" in caught.value.hint
+
+
+def test_a_grant_made_between_two_rotations_reaches_both_logins(database, two):
+    """It is made to the owner role, which both act as: tables, schemas and memberships."""
+    current = rotate(two, database.application_values)
+    database.execute("CREATE SCHEMA later; CREATE TABLE later.t (id int)")
+    database.execute(f"GRANT USAGE ON SCHEMA later TO {database.name}")
+    database.execute(f"GRANT SELECT, INSERT ON later.t TO {database.name}")
+    database.execute(f"CREATE ROLE {database.name}_group")
+    database.execute("CREATE TABLE later.g (id int)")
+    database.execute(f"GRANT SELECT ON later.g TO {database.name}_group")
+    database.execute(f"GRANT {database.name}_group TO {database.name}")
+    pending = two.create(current, token=TOKEN)
+    two.apply(current, pending)
+    two.check(current, pending)
+    for login in (current, pending):
+        with database.connect(login) as connection:
+            connection.execute("INSERT INTO later.t VALUES (1)")
+            connection.execute("SELECT * FROM later.t, later.g")
+    two.retire(pending, current)
+    newest = rotate(two, pending)
+    with database.connect(newest) as connection:
+        assert (2,) == connection.execute("SELECT count(*) FROM later.t").fetchone()
+
+
+@pytest.mark.parametrize("holder", ["_a", "_b"])
+def test_a_direct_grant_to_one_login_is_reported(database, two, holder):
+    """To the current one or to the next: the two would not be equal."""
+    new = database.application_values
+    for _ in range(3):
+        new = rotate(two, new)
+    assert f"{database.name}_a" == new[USERNAME].reveal_text()
+    database.execute("CREATE TABLE other (id int)")
+    database.execute(f"GRANT SELECT ON other TO {database.name}{holder}")
+    pending = two.create(new, token=TOKEN)
+    two.apply(new, pending)
+    with pytest.raises(VerificationFailed, match=f"`{database.name}{holder}` itself") as caught:
+        two.check(new, pending)
+    assert f'grants for "{database.name}"' in caught.value.hint
+    two.withdraw(new, pending)
+    database.execute(f"REVOKE SELECT ON other FROM {database.name}{holder}")
+    rotate(two, new)
+
+
+def test_a_membership_that_only_the_next_login_has_is_reported(database, two):
+    """What was revoked from the login in use must not come back with the other one."""
+    current = rotate(two, rotate(two, database.application_values))
+    database.execute(f"CREATE ROLE {database.name}_reader")
+    database.execute(f"GRANT {database.name}_reader TO {database.name}_a")
+    pending = two.create(current, token=TOKEN)
+    two.apply(current, pending)
+    with pytest.raises(VerificationFailed, match=f"`{database.name}_a` is a member of"):
+        two.check(current, pending)
+
+
+def test_an_attribute_that_the_owner_has_not_is_reported(database):
+    """A login set up by hand may have more than the role that the next one acts as."""
+    login, password = f"{database.name}_x", make_password()
+    with database.server.connect() as connection:
+        connection.execute("SET log_statement = 'none'")
+        connection.execute(
+            f"CREATE ROLE {login} LOGIN CREATEDB IN ROLE {database.name}"
+            f" PASSWORD '{password.reveal_text()}'"
+        )
+        connection.execute(f"GRANT {login} TO {database.admin_user} WITH ADMIN OPTION")
+    kind = TwoLogins(
+        target_of(database, logins=(login, f"{database.name}_y")), make_password=make_password
+    )
+    with pytest.raises(VerificationFailed, match="has CREATEDB") as caught:
+        rotate(kind, values(login, password))
+    assert f'ALTER ROLE "{database.name}" CREATEDB' in caught.value.hint
+
+
+@pytest.mark.parametrize("strategy", [TwoLogins, InPlace])
+def test_a_current_version_that_is_refused_is_not_rotated_from(database, target, strategy):
+    """It is not what the service uses; nothing is made, and the hint says what to do."""
+    wrong = values(database.application_user, make_password())
+    with pytest.raises(Rejected) as caught:
+        strategy(target, make_password=make_password).create(wrong, token=TOKEN)
+    assert "target.current" == caught.value.code
+    assert "keyturn set" in caught.value.hint
+    assert "CANARY" not in str(caught.value)
+    assert [] == database.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{database.name}_a'")
+
+
+@pytest.mark.parametrize("which", ["", "_a"])
+@pytest.mark.parametrize("strategy", [TwoLogins, InPlace])
+def test_a_login_that_another_secret_uses_is_not_changed(database, target, strategy, which):
+    """As the login in use or as the next one; it names the secret."""
+    shared = replace(target, reserved={database.name + which: "staging/db"})
+    kind = strategy(shared, make_password=make_password)
+    asks = [kind, kind.rehearsal()]
+    for ask in asks:
+        if strategy is InPlace and which:
+            ask.create(database.application_values, token=TOKEN)
+            continue
+        with pytest.raises(Rejected, match="`staging/db`") as caught:
+            ask.create(database.application_values, token=TOKEN)
+        assert "target.shared" == caught.value.code
+
+
+@pytest.mark.parametrize("strategy", [TwoLogins, InPlace])
+def test_a_service_that_fills_its_own_limit_is_rotated(database, target, strategy):
+    """The limit is looked at after the password, so the password is right."""
+    kind = strategy(target, make_password=make_password)
+    database.execute(f"ALTER ROLE {database.application_user} CONNECTION LIMIT 1")
+    with database.connect(database.application_values):
+        kind.create(database.application_values, token=TOKEN)
+        with pytest.raises(Unavailable, match="no connection left") as caught:
+            kind.probe(database.application_values)
+    assert caught.value.retryable
+    kind.clean_up(TOKEN)
 
 
 def test_a_birth_makes_owner_and_first_login(database):
@@ -243,14 +357,14 @@ def test_a_birth_makes_owner_and_first_login(database):
     )
     second = rotate(kind, first)
     assert f"{owner}_b" == second[USERNAME].reveal_text()
-    kind.withdraw(None, kind.create(None))
+    kind.withdraw(None, kind.create(None, token=TOKEN))
 
 
 def test_a_birth_does_not_take_a_login_over(database, two):
     """Somebody may be using it with a password that Keyturn does not know."""
     new = rotate(two, database.application_values)
     kind = TwoLogins(target_of(database, owner_role=database.name), make_password=make_password)
-    pending = kind.create(None)
+    pending = kind.create(None, token=TOKEN)
     with pytest.raises(Rejected, match="somebody may be using it"):
         kind.apply(None, pending)
     database.connect(new).close()
@@ -270,7 +384,7 @@ def test_a_birth_that_is_refused_does_not_end_the_login(database, two):
         ),
     ):
         with database.connect(login) as session:
-            pending = kind.create(None)
+            pending = kind.create(None, token=TOKEN)
             with pytest.raises(Rejected, match="somebody may be using it"):
                 kind.apply(None, pending)
             kind.withdraw(None, pending)
@@ -283,7 +397,7 @@ def test_an_idle_login_in_use_keeps_its_password(database, two):
     retired = rotate(two, database.application_values)
     used = rotate(two, retired)
     with database.connect(used) as service, database.connect(used):
-        for refused in (two.create, two.describe):
+        for refused in (partial(two.create, token=TOKEN), two.describe):
             with pytest.raises(Rejected) as caught:
                 refused(retired)
             assert "target.in-use" == caught.value.code
@@ -296,17 +410,16 @@ def test_an_idle_login_in_use_keeps_its_password(database, two):
 def test_sessions_that_do_not_stand_in_the_way(database, two, target):
     """Keyturn's own, those of the current login, and those of a login that is shut."""
     current = rotate(two, database.application_values)
-    used = rotate(two, current)
+    idle = two.create(current, token=TOKEN)
+    two.apply(current, idle)
     with (
-        connections.log_in(target, used[USERNAME].reveal_text(), used[PASSWORD]),
-        database.connect(used),
+        connections.log_in(target, idle[USERNAME].reveal_text(), idle[PASSWORD]),
+        database.connect(current),
     ):
-        two.create(used)
-    with connections.log_in(target, used[USERNAME].reveal_text(), used[PASSWORD]):
-        two.create(current)
-    with database.connect(used):
-        database.execute(f"ALTER ROLE {used[USERNAME].reveal_text()} NOLOGIN")
-        two.create(current)
+        two.create(current, token=TOKEN)
+    with database.connect(idle):
+        database.execute(f"ALTER ROLE {idle[USERNAME].reveal_text()} NOLOGIN")
+        two.create(current, token=TOKEN)
 
 
 def test_named_logins_and_owner_are_used(database):
@@ -352,13 +465,13 @@ def test_a_role_over_the_whole_server_is_refused(database, two, attribute, which
         database.execute(f"CREATE ROLE {name} IN ROLE {database.application_user}")
     database.execute(f"ALTER ROLE {name} {attribute}")
     with pytest.raises(Rejected, match="does not rotate those"):
-        two.create(database.application_values)
+        two.create(database.application_values, token=TOKEN)
 
 
 def test_the_administrator_is_refused(database, two):
     """It cannot shut itself out."""
     with pytest.raises(Rejected, match="administers the logins") as caught:
-        two.create(values(database.admin_user, database.admin_password))
+        two.create(values(database.admin_user, database.admin_password), token=TOKEN)
     assert "in-place" in caught.value.hint
 
 
@@ -367,14 +480,14 @@ def test_names_that_postgresql_keeps_or_cuts_are_refused(database, name):
     """`_a` and `_b` behind a long name would become one role."""
     kind = TwoLogins(target_of(database, owner_role=name), make_password=make_password)
     with pytest.raises(Rejected):
-        kind.create(database.application_values)
+        kind.create(database.application_values, token=TOKEN)
 
 
 def test_a_stranger_of_the_idle_login_s_name_is_left_alone(database, two):
     """A role that is not a member of the owner may be somebody's."""
     database.execute(f"CREATE ROLE {database.name}_a LOGIN")
     with pytest.raises(Rejected, match="may be somebody's"):
-        two.create(database.application_values)
+        two.create(database.application_values, token=TOKEN)
 
 
 def test_owner_and_logins_must_differ(database):
@@ -387,13 +500,13 @@ def test_owner_and_logins_must_differ(database):
             target_of(database, owner_role=database.name, **changes), make_password=make_password
         )
         with pytest.raises(Rejected, match="three different roles"):
-            kind.create(database.application_values)
+            kind.create(database.application_values, token=TOKEN)
 
 
 def test_a_birth_must_know_its_owner(database, two):
     """Guessing a name would make roles that nobody asked for."""
     with pytest.raises(Rejected) as caught:
-        two.create(None)
+        two.create(None, token=TOKEN)
     assert "owner_role" in caught.value.hint
 
 
@@ -402,7 +515,7 @@ def test_an_owner_that_is_not_there_is_refused(database):
     kind = TwoLogins(
         target_of(database, owner_role=f"{database.name}_typo"), make_password=make_password
     )
-    pending = kind.create(database.application_values)
+    pending = kind.create(database.application_values, token=TOKEN)
     with pytest.raises(Rejected, match="no role"):
         kind.apply(database.application_values, pending)
 
@@ -418,7 +531,7 @@ def test_a_missing_right_is_named(database, postgres):
     database.execute(f"REVOKE {database.application_user} FROM {database.admin_user} CASCADE")
     database.execute(f"ALTER ROLE {database.admin_user} NOCREATEROLE")
     kind = TwoLogins(target_of(database), make_password=make_password)
-    pending = kind.create(database.application_values)
+    pending = kind.create(database.application_values, token=TOKEN)
     with pytest.raises(Rejected) as caught:
         kind.apply(database.application_values, pending)
     assert connections.DENIED == caught.value.code
@@ -431,7 +544,7 @@ def test_a_missing_right_is_named(database, postgres):
 
 def test_a_target_that_changed_midway_is_refused(database, two):
     """The pending version is for another login than the target now says."""
-    pending = two.create(database.application_values)
+    pending = two.create(database.application_values, token=TOKEN)
     changed = target_of(database, logins=(f"{database.name}_x", f"{database.name}_y"))
     with pytest.raises(Rejected, match="new version is for"):
         TwoLogins(changed, make_password=make_password).apply(database.application_values, pending)
@@ -453,7 +566,7 @@ def test_in_place_changes_the_password(database, in_place):
 def test_in_place_goes_back(database, in_place):
     """The old password works again, the new one does not; twice is as good as once."""
     current = database.application_values
-    pending = in_place.create(current)
+    pending = in_place.create(current, token=TOKEN)
     in_place.apply(current, pending)
     for _ in range(2):
         in_place.withdraw(current, pending)
@@ -467,11 +580,23 @@ def test_in_place_without_the_right_the_login_does_it_itself(database, in_place)
     database.execute(f"REVOKE {database.application_user} FROM {database.admin_user} CASCADE")
     database.execute(f"ALTER ROLE {database.admin_user} NOCREATEROLE")
     current = database.application_values
-    pending = in_place.create(current)
+    pending = in_place.create(current, token=TOKEN)
     in_place.apply(current, pending)
     in_place.check(current, pending)
     in_place.withdraw(current, pending)
     rotate(in_place, current)
+
+
+def test_in_place_a_login_that_acts_as_its_owner_does_it_itself(database, in_place, two):
+    """It puts the owner's role aside, which has no right on it; its sessions end as well."""
+    current = rotate(two, database.application_values)
+    login = current[USERNAME].reveal_text()
+    database.execute(f"REVOKE {login} FROM {database.admin_user} CASCADE")
+    database.execute(f"ALTER ROLE {database.admin_user} NOCREATEROLE")
+    with database.connect(current) as session:
+        rotate(in_place, current)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
 
 
 def test_in_place_rotates_the_administrator_itself(database, in_place):
@@ -485,7 +610,7 @@ def test_in_place_birth_and_its_way_back(database):
     kind = InPlace(
         target_of(database, owner_role=f"{database.name}_n"), make_password=make_password
     )
-    pending = kind.create(None)
+    pending = kind.create(None, token=TOKEN)
     kind.apply(None, pending)
     kind.apply(None, pending)
     kind.check(None, pending)
@@ -498,7 +623,7 @@ def test_in_place_birth_does_not_take_a_login_over(database):
     """Its users would be refused."""
     kind = InPlace(target_of(database, owner_role=database.name), make_password=make_password)
     with pytest.raises(Rejected, match="somebody may be using it"):
-        kind.apply(None, kind.create(None))
+        kind.apply(None, kind.create(None, token=TOKEN))
     database.connect(database.application_values).close()
 
 
@@ -507,14 +632,14 @@ def test_in_place_refuses_a_superuser(database, in_place):
     database.execute(f"ALTER ROLE {database.application_user} SUPERUSER")
     current = database.application_values
     with pytest.raises(Rejected, match="does not rotate those"):
-        in_place.apply(current, in_place.create(current))
+        in_place.apply(current, in_place.create(current, token=TOKEN))
 
 
 def test_in_place_with_no_password_that_works_says_so(database, in_place):
     """Somebody changed the administrator's at the server."""
     wrong = values(database.admin_user, make_password())
     with pytest.raises(Rejected, match="no password that Keyturn knows"):
-        in_place.apply(wrong, in_place.create(wrong))
+        in_place.apply(wrong, values(database.admin_user, make_password()))
 
 
 # --- probe, connection, log -----------------------------------------------------------
@@ -540,7 +665,7 @@ def test_a_server_that_is_away_is_unavailable(database, target):
         taken.bind((target.host, 0))
         away = replace(target, port=taken.getsockname()[1])
     kind = TwoLogins(away, make_password=make_password)
-    for ask in (kind.create, kind.prove_dead, kind.probe):
+    for ask in (partial(kind.create, token=TOKEN), kind.prove_dead, kind.probe):
         with pytest.raises(Unavailable):
             ask(database.application_values)
 
@@ -568,9 +693,12 @@ def test_a_wrong_database_is_not_taken_for_a_refused_login(database, target):
 
 def test_a_refused_administrator_is_named(database, target):
     """Its secret is the one to look at."""
-    kind = TwoLogins(replace(target, admin_password=make_password()), make_password=make_password)
-    with pytest.raises(Rejected, match=f"refused the login of `{database.admin_user}`"):
-        kind.create(database.application_values)
+    refused = replace(target, admin_password=make_password(), admin_secret="db-admin")
+    kind = TwoLogins(refused, make_password=make_password)
+    with pytest.raises(Rejected, match=f"refused the login of `{database.admin_user}`") as caught:
+        kind.create(database.application_values, token=TOKEN)
+    assert connections.ADMIN_REFUSED == caught.value.code
+    assert caught.value.hint.endswith("keyturn set db-admin")
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
@@ -663,7 +791,7 @@ def test_a_commit_whose_answer_is_lost_is_of_unknown_outcome(database, target, s
     cutter = Cutter(database.server, delivered=delivered)
     kind = strategy(replace(target, port=cutter.port), make_password=make_password)
     current = database.application_values
-    pending = kind.create(current)
+    pending = kind.create(current, token=TOKEN)
     with pytest.raises(OutcomeUnknown):
         kind.apply(current, pending)
     assert cutter.cut.is_set()
@@ -693,7 +821,7 @@ def test_two_keyturns_at_one_server_wait_for_each_other(database, target):
     def apply(kind):
         try:
             for _ in range(5):
-                kind.apply(current, kind.create(current))
+                kind.apply(current, kind.create(current, token=TOKEN))
         except KeyturnError as error:
             failures.append(error)
 
@@ -708,8 +836,8 @@ def test_two_keyturns_at_one_server_wait_for_each_other(database, target):
 def test_no_password_reaches_the_server_s_log_or_an_error(database, two, in_place):
     """Both strategies, forward and back, with every DDL statement logged."""
     current = rotate(two, database.application_values)
-    two.withdraw(current, two.create(current))
-    pending = two.create(current)
+    two.withdraw(current, two.create(current, token=TOKEN))
+    pending = two.create(current, token=TOKEN)
     two.apply(current, pending)
     with pytest.raises(VerificationFailed) as caught:
         two.prove_dead(current)

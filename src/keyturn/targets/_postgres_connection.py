@@ -11,27 +11,38 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import re
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from keyturn._internal import failpoints
 from keyturn.core.value import SecretValue
-from keyturn.errors import KeyturnError, OutcomeUnknown, Rejected, Unavailable
+from keyturn.errors import OutcomeUnknown, Rejected
+from keyturn.targets._postgres_dial import LIBPQ_NEEDED, Refused, dial
+from keyturn.targets._postgres_errors import (
+    ADMIN_REFUSED,
+    DENIED,
+    LOGIN_REFUSED,
+    NO_CONNECTION_LEFT,
+    login_error,
+    statement_error,
+)
 
 if TYPE_CHECKING:
     import psycopg
 
 __all__ = [
+    "ADMIN_REFUSED",
     "APPLICATION_NAME",
     "DENIED",
     "LOGIN_REFUSED",
+    "NO_CONNECTION_LEFT",
     "Connection",
     "PostgresTarget",
     "admin",
     "log_in",
+    "require_libpq",
     "transaction",
 ]
 
@@ -39,12 +50,7 @@ Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
 # Tells our sessions from an application's, at the server.
 APPLICATION_NAME = "keyturn"
-DENIED = "target.denied"
-LOGIN_REFUSED = "target.login-refused"
 
-# The server's words for "this name and password do not log in"; a login that fails
-# has no SQLSTATE in libpq, so the text is all there is.
-_REFUSALS = ("password authentication failed", "is not permitted to log in")
 _BOUND_EVERY_STATEMENT = """
 SELECT pg_catalog.set_config('statement_timeout', '15s', false),
        pg_catalog.set_config('lock_timeout', '5s', false),
@@ -53,7 +59,6 @@ SELECT pg_catalog.set_config('statement_timeout', '15s', false),
 # "KTRN": one Keyturn at a time changes roles, as two ALTER ROLE of one row fail.
 _ADVISORY_LOCK = 0x4B54524E
 _TCP_TIMEOUT_MILLISECONDS = 15_000
-_WORDS_LIMIT = 200
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 
 # Guards os.environ while `PGSERVICE` is hidden from libpq.
@@ -70,6 +75,9 @@ class PostgresTarget:
             ADMIN OPTION on the roles that it did not create.
         owner_role: The role that owns the application's objects; see `TwoLogins`.
         logins: The two login roles; `OWNER_a` and `OWNER_b` where not given.
+        reserved: Logins that other secrets use, each with the secret that does: these
+            are neither given a password nor shut out.
+        admin_secret: The secret that holds the administrator's login, for hints.
         ca_file: Certificates to verify the server with; libpq's default where None.
     """
 
@@ -83,6 +91,8 @@ class PostgresTarget:
     logins: tuple[str, str] | None = None
     connect_timeout_seconds: int = 10
     ca_file: str | None = None
+    admin_secret: str | None = None
+    reserved: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}/{self.database}"
@@ -102,15 +112,14 @@ def log_in(target: PostgresTarget, user: str, password: SecretValue) -> Iterator
     import psycopg
 
     _require_encryption(target)
+    parameters = {**_parameters(target), "user": user, "password": password.reveal_text()}
+    with _no_service():
+        opened = dial(parameters, timeout_seconds=target.connect_timeout_seconds)
+    if isinstance(opened, Refused):
+        raise login_error(str(target), user, opened)
+    connection = psycopg.Connection(opened)
     try:
-        with _no_service():
-            connection = psycopg.connect(
-                **_parameters(target), user=user, password=password.reveal_text(), autocommit=True
-            )
-    except psycopg.Error as error:
-        # Without its cause: libpq's own error is about a connection string with a password.
-        raise _login_error(target, user, str(error)) from None
-    try:
+        connection.autocommit = True
         with _translated(target):
             connection.execute(_BOUND_EVERY_STATEMENT)
             yield connection
@@ -124,9 +133,24 @@ def admin(target: PostgresTarget) -> Iterator[Connection]:
     Connect as the administrator.
 
     Raises:
-        Rejected, Unavailable: As `log_in`.
+        Rejected: As `log_in`, but a refused login has the code `target.admin-refused`:
+            it says nothing of the login that is rotated.
+        Unavailable: As `log_in`.
     """
-    with log_in(target, target.admin_user, target.admin_password) as connection:
+    with contextlib.ExitStack() as opened:
+        try:
+            connection = opened.enter_context(
+                log_in(target, target.admin_user, target.admin_password)
+            )
+        except Rejected as error:
+            if error.code != LOGIN_REFUSED:
+                raise
+            named = target.admin_secret or "NAME, for the secret named by `admin` in the target"
+            raise Rejected(
+                f"{error.message}; it is the administrator's",
+                hint=f"give Keyturn the password that works: keyturn set {named}",
+                code=ADMIN_REFUSED,
+            ) from error
         yield connection
 
 
@@ -197,6 +221,25 @@ def _require_driver() -> None:
             hint="pip install 'psycopg[binary]'",
             code="target.driver",
         )
+    from psycopg import pq
+
+    require_libpq(pq.version())
+
+
+def require_libpq(version: int) -> None:
+    """
+    Return where libpq of *version* tells why a login failed.
+
+    Raises:
+        Rejected: It does not (code `target.driver`).
+    """
+    if version < LIBPQ_NEEDED:
+        raise Rejected(
+            f"the PostgreSQL driver uses libpq {version // 10000}, and Keyturn needs"
+            f" {LIBPQ_NEEDED // 10000} or later, which tells why a login failed",
+            hint="pip install --upgrade 'psycopg[binary]', which brings its own libpq",
+            code="target.driver",
+        )
 
 
 @contextlib.contextmanager
@@ -235,50 +278,6 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _login_error(target: PostgresTarget, user: str, text: str) -> KeyturnError:
-    words = _last_line(text)
-    if _is_refusal(words):
-        return Rejected(
-            f"PostgreSQL at `{target}` refused the login of `{user}`: {words}",
-            hint="check the user name and password, and that the role has LOGIN",
-            code=LOGIN_REFUSED,
-        )
-    if "authentication method requirement" in words:
-        return Rejected(
-            f"PostgreSQL at `{target}` did not ask `{user}` for a SCRAM password: {words}",
-            hint="change `trust` or `password` to `scram-sha-256` in its pg_hba.conf",
-            code="target.authentication",
-        )
-    if any(part in words for part in ("pg_hba.conf", "does not exist", "SSL", "certificate")):
-        return Rejected(
-            f"PostgreSQL at `{target}` does not take connections of `{user}`: {words}",
-            hint="check the secret's target in keyturn.toml, and the server's pg_hba.conf",
-            code="target.connection",
-        )
-    return Unavailable(
-        f"PostgreSQL at `{target}` cannot be reached: {words}",
-        hint="start the server or check host and port, then run the command again",
-        code="target.unavailable",
-    )
-
-
-def _is_refusal(words: str) -> bool:
-    if words.startswith("role ") and words.endswith("does not exist"):
-        return True
-    return any(part in words for part in _REFUSALS)
-
-
-def _last_line(text: str) -> str:
-    # libpq lists every address it tried; the server's own words follow the severity.
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else "no reason given"
-    for line in reversed(lines):
-        if "FATAL:" in line:
-            last = line.partition("FATAL:")[2].strip()
-            break
-    return last[:_WORDS_LIMIT]
-
-
 @contextlib.contextmanager
 def _translated(target: PostgresTarget) -> Iterator[None]:
     import psycopg
@@ -286,28 +285,4 @@ def _translated(target: PostgresTarget) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise _statement_error(target, error) from None
-
-
-def _statement_error(target: PostgresTarget, error: psycopg.Error) -> KeyturnError:
-    state = error.sqlstate or ""
-    parts = (error.diag.message_primary, error.diag.message_detail)
-    words = ": ".join(part for part in parts if part)[:_WORDS_LIMIT] or type(error).__name__
-    if state == "42501":
-        named = re.search(r'role "([^"]+)"', words)
-        role = f'"{named[1]}"' if named else "the application's role"
-        return Rejected(
-            f"`{target.admin_user}` may not do this at `{target}`: {words}",
-            hint=f'as a superuser: ALTER ROLE "{target.admin_user}" CREATEROLE;'
-            f' GRANT {role} TO "{target.admin_user}" WITH ADMIN OPTION',
-            code=DENIED,
-        )
-    # No SQLSTATE: the connection broke. 08, 53, 57: connection, resources, shutdown or
-    # cancel. 40, 55P03: lost a race for a row or lock. XX000: "tuple concurrently updated".
-    if not state or state.startswith(("08", "53", "57", "40")) or state in {"55P03", "XX000"}:
-        return Unavailable(
-            f"PostgreSQL at `{target}` did not finish: {words}",
-            hint="nothing was changed by this statement; run the command again",
-            code="target.unavailable",
-        )
-    return Rejected(f"PostgreSQL at `{target}` answered {state}: {words}", code="target.rejected")
+        raise statement_error(str(target), target.admin_user, error) from None

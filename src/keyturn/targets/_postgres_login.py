@@ -5,9 +5,10 @@ from __future__ import annotations
 from keyturn.core.ids import FieldName
 from keyturn.core.model import Values
 from keyturn.core.ports import Evidence
-from keyturn.errors import Rejected, VerificationFailed
+from keyturn.errors import Rejected, Unavailable, VerificationFailed
 from keyturn.targets._postgres_connection import (
     LOGIN_REFUSED,
+    NO_CONNECTION_LEFT,
     Connection,
     PostgresTarget,
     log_in,
@@ -23,6 +24,9 @@ __all__ = [
     "probe",
     "prove_refused",
     "refuse_used_login",
+    "require_current",
+    "require_unshared",
+    "used_login",
     "username_of",
     "works",
 ]
@@ -64,6 +68,39 @@ def works(target: PostgresTarget, values: Values) -> bool:
         return False
 
 
+def require_current(target: PostgresTarget, current: Values | None) -> None:
+    """
+    Return where *current* logs in, or there is none yet.
+
+    A rotation away from values that no longer log in would not be away from what the
+    service uses.
+
+    Raises:
+        Rejected: They are refused (code `target.current`).
+        Unavailable: No answer.
+    """
+    if current is None:
+        return
+    login = username_of(current)
+    try:
+        with log_in(target, login, current[PASSWORD]):
+            return
+    except Rejected as error:
+        if error.code != LOGIN_REFUSED:
+            raise
+        raise Rejected(
+            f"the current version does not log in, so it is not what the service uses:"
+            f" {error.message}",
+            hint="give Keyturn the login that the service uses: keyturn set;"
+            " then run the command again",
+            code="target.current",
+        ) from error
+    except Unavailable as error:
+        # The limit of a role is looked at after its password: the service fills it.
+        if error.code != NO_CONNECTION_LEFT:
+            raise
+
+
 def is_somebodys(target: PostgresTarget, role: Role, pending: Values) -> bool:
     """
     Tell whether *role* logs in with another password than that of *pending*.
@@ -82,11 +119,34 @@ def refuse_used_login(target: PostgresTarget, role: Role | None, pending: Values
         Rejected: It logs in with a password that Keyturn does not know.
     """
     if role is not None and is_somebodys(target, role, pending):
-        raise Rejected(
-            f"the login `{role.name}` exists, and somebody may be using it",
-            hint="give Keyturn its password first: keyturn set, or keyturn import",
-            code="target.role",
-        )
+        raise used_login(role)
+
+
+def require_unshared(target: PostgresTarget, *logins: str | None) -> None:
+    """
+    Return where no other secret uses one of *logins*.
+
+    Raises:
+        Rejected: One does, and its consumers would be refused (code `target.shared`).
+    """
+    for login in logins:
+        where = None if login is None else target.reserved.get(login)
+        if where is not None:
+            raise Rejected(
+                f"`{login}` is the login of `{where}` as well, which would be refused",
+                hint=f"give each its own: name other logins in the target of one of the two, or"
+                f" have the consumers of `{where}` use this secret",
+                code="target.shared",
+            )
+
+
+def used_login(role: Role) -> Rejected:
+    """Return the refusal of a first login whose name is taken."""
+    return Rejected(
+        f"the login `{role.name}` exists, and somebody may be using it",
+        hint="give Keyturn its password first: keyturn set, or keyturn import",
+        code="target.role",
+    )
 
 
 def username_of(values: Values) -> str:

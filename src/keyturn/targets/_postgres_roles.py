@@ -9,24 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString, cast
 
 from keyturn.core.value import SecretValue
 from keyturn.errors import Rejected, Unavailable
 from keyturn.targets._postgres_connection import APPLICATION_NAME, Connection
+from keyturn.targets._postgres_errors import denied
+
+if TYPE_CHECKING:
+    from psycopg import sql
 
 __all__ = [
     "Role",
+    "act_as_itself",
     "acts_as",
+    "attributes",
+    "comment",
     "copy_settings",
     "count_sessions",
     "create",
     "direct_rights",
     "disable",
+    "drop",
     "enable",
     "end_sessions",
     "find",
     "grant",
+    "may_change",
+    "may_create",
     "memberships",
     "refuse_unfit",
     "refuse_unfit_name",
@@ -42,6 +52,8 @@ _END_PAUSE_SECONDS = 0.02
 _END_LOOKS = 2
 # Settings that say who acts, which are not copied from one login to the other.
 _IDENTITY_SETTINGS = frozenset({"role", "session_authorization"})
+# In the order of the question below.
+_ATTRIBUTES = ("CREATEDB", "CREATEROLE", "BYPASSRLS")
 
 # A setting's database ("" for all) and name.
 _SettingKey = tuple[str, str]
@@ -109,6 +121,11 @@ def acts_as(connection: Connection, login: str) -> str | None:
     return _settings(connection, login).get(("", "role"))
 
 
+def act_as_itself(connection: Connection) -> None:
+    """Put aside the role that the session's login takes on: a login has rights on itself."""
+    connection.execute("SET ROLE NONE")
+
+
 def memberships(connection: Connection, name: str) -> set[str]:
     """Return the roles that *name* was granted, directly."""
     rows = connection.execute(
@@ -138,6 +155,19 @@ def create(connection: Connection, name: str) -> None:
     _alter(connection, "CREATE ROLE {} NOLOGIN INHERIT", name)
 
 
+def drop(connection: Connection, name: str) -> None:
+    """Drop *name*, which owns nothing."""
+    _alter(connection, "DROP ROLE {}", name)
+
+
+def comment(connection: Connection, name: str, text: str) -> None:
+    """Make *text* the comment of *name*."""
+    from psycopg import sql
+
+    statement = sql.SQL("COMMENT ON ROLE {} IS {}")
+    _execute(connection, statement.format(sql.Identifier(name), sql.Literal(text)), name)
+
+
 def grant(connection: Connection, role: str, *, to: str) -> None:
     """Make *to* a member of *role* that has its rights and may act as it."""
     text = "GRANT {} TO {}"
@@ -160,7 +190,8 @@ def enable(
     _alter(connection, "ALTER ROLE {} LOGIN INHERIT VALID UNTIL 'infinity'", login)
     if connection_limit is not None:
         limit = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
-        connection.execute(limit.format(sql.Identifier(login), sql.Literal(connection_limit)))
+        numbered = limit.format(sql.Identifier(login), sql.Literal(connection_limit))
+        _execute(connection, numbered, login)
     if acting_as is not None:
         _alter(connection, "ALTER ROLE {} SET role TO {}", login, acting_as)
     set_password(connection, login, password)
@@ -176,7 +207,7 @@ def set_password(connection: Connection, login: str, password: SecretValue) -> N
     statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
         sql.Identifier(login), sql.Literal(verifier.decode("ascii"))
     )
-    connection.execute(statement)
+    _execute(connection, statement, login)
 
 
 def disable(connection: Connection, login: str) -> None:
@@ -197,6 +228,38 @@ def copy_settings(connection: Connection, *, source: str, to: str) -> None:
         # there: quoting it again would turn a list such as search_path into one name.
         connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (key[1], value))
         _alter_setting(connection, "SET {} FROM CURRENT", key, to)
+
+
+def attributes(connection: Connection, name: str) -> set[str]:
+    """Return the attributes of *name* that give rights and that membership does not pass on."""
+    row = connection.execute(
+        "SELECT rolcreatedb, rolcreaterole, rolbypassrls"
+        " FROM pg_catalog.pg_roles WHERE rolname = %s",
+        (name,),
+    ).fetchone()
+    held = row or ()
+    return {word for word, has in zip(_ATTRIBUTES, held, strict=False) if has}
+
+
+def may_create(connection: Connection) -> bool:
+    """Return whether the session's user may make roles."""
+    row = connection.execute(
+        "SELECT rolsuper OR rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def may_change(connection: Connection, name: str) -> bool:
+    """Return whether the session's user may alter *name*, grant it, and end its sessions."""
+    if connection.info.server_version < _GRANT_OPTIONS_SINCE:
+        return may_create(connection)
+    row = connection.execute(
+        "SELECT rolsuper OR (rolcreaterole"
+        " AND pg_catalog.pg_has_role(%s::pg_catalog.name, 'MEMBER WITH ADMIN OPTION'))"
+        " FROM pg_catalog.pg_roles WHERE rolname = current_user",
+        (name,),
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def count_sessions(connection: Connection, login: str) -> int:
@@ -274,7 +337,21 @@ def _terminate(connection: Connection, login: str) -> None:
 def _alter(connection: Connection, text: LiteralString, *names: str) -> None:
     from psycopg import sql
 
-    connection.execute(sql.SQL(text).format(*map(sql.Identifier, names)))
+    # The first role named is the one that a right is needed on; a new one, of nobody.
+    subject = None if text.startswith("CREATE") else names[0]
+    _execute(connection, sql.SQL(text).format(*map(sql.Identifier, names)), subject)
+
+
+def _execute(connection: Connection, statement: sql.Composed, subject: str | None) -> None:
+    """Run *statement*; where a right is missing, say which role it is missing on."""
+    import psycopg
+
+    try:
+        connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege as error:
+        info = connection.info
+        place = f"{info.host}:{info.port}/{info.dbname}"
+        raise denied(place, info.user, error, role=subject) from None
 
 
 def _alter_setting(
@@ -287,7 +364,7 @@ def _alter_setting(
     # A custom setting is a name in two parts: `myapp.tenant`.
     setting = sql.Identifier(*name.split("."))
     statement = sql.SQL("ALTER ROLE {} {}" + text).format(sql.Identifier(login), where, setting)
-    connection.execute(statement)
+    _execute(connection, statement, login)
 
 
 def _settings(connection: Connection, name: str) -> Mapping[_SettingKey, str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from keyturn.core.ids import Token
 from keyturn.core.model import Values
 from keyturn.core.ports import Evidence
 from keyturn.core.value import SecretValue
-from keyturn.errors import Rejected, VerificationFailed
+from keyturn.errors import Rejected
 from keyturn.targets import _postgres_roles as roles
+from keyturn.targets import _postgres_throwaway as throwaway
+from keyturn.targets._base import OnePhase
 from keyturn.targets._postgres_connection import (
     Connection,
     PostgresTarget,
@@ -20,16 +23,23 @@ from keyturn.targets._postgres_connection import (
 from keyturn.targets._postgres_login import (
     PASSWORD,
     USERNAME,
-    current_user,
     is_somebodys,
     not_working,
     probe,
     prove_refused,
     refuse_used_login,
+    require_current,
+    require_unshared,
+    used_login,
     username_of,
 )
+from keyturn.targets._postgres_rights import (
+    require_acting_as,
+    require_administered,
+    require_same_rights,
+)
 
-__all__ = ["TwoLogins"]
+__all__ = ["TwoLogins", "TwoLoginsRehearsal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class _Pair:
     idle: str
 
 
-class TwoLogins:
+class TwoLogins(OnePhase):
     """
     Rotates between two logins of one owner role.
 
@@ -51,8 +61,6 @@ class TwoLogins:
     Args:
         make_password: Returns a fresh password, safe in SQL and in URLs.
     """
-
-    overlaps = True
 
     def __init__(self, target: PostgresTarget, *, make_password: Callable[[], SecretValue]) -> None:
         self._target = target
@@ -67,7 +75,7 @@ class TwoLogins:
         """
         with admin(self._target) as connection:
             pair = self._pair(connection, current)
-            _require_idle(connection, pair)
+            self._require_free(connection, pair)
         lines = [
             ("create", f"a new password for `{pair.idle}`"),
             ("apply", f"`{pair.idle}` may log in with it and acts as `{pair.owner}`"),
@@ -80,17 +88,19 @@ class TwoLogins:
             ]
         return lines
 
-    def create(self, current: Values | None) -> Values:
+    def create(self, current: Values | None, *, token: Token) -> Values:  # noqa: ARG002 - the port's
         """
         Return the name of the idle login and a new password.
 
         Raises:
-            Rejected: The roles are not ones that Keyturn may rotate, or the idle login
-                is in use (code `target.in-use`).
+            Rejected: The roles are not ones that Keyturn may rotate, *current* does
+                not log in (code `target.current`), or the idle login is in use (code
+                `target.in-use`).
         """
         with admin(self._target) as connection:
             pair = self._pair(connection, current)
-            _require_idle(connection, pair)
+            self._require_free(connection, pair)
+        require_current(self._target, current)
         return {
             USERNAME: SecretValue.from_text(pair.idle),
             PASSWORD: self._make_password(),
@@ -110,7 +120,7 @@ class TwoLogins:
             pair = self._pair(connection, current)
             _require_login(pair.idle, pending)
             if pair.current is None:
-                refuse_used_login(self._target, roles.find(connection, pair.idle), pending)
+                self._refuse_used(connection, pair, pending)
             limit = self._prepare(connection, pair)
             roles.enable(
                 connection,
@@ -132,9 +142,11 @@ class TwoLogins:
         try:
             with log_in(self._target, login, pending[PASSWORD]) as connection:
                 pair = self._pair(connection, current)
-                _require_acting_as(connection, pair.owner)
+                require_acting_as(connection, pair.owner)
                 if pair.current is not None:
-                    _require_same_rights(connection, pair.current, pair)
+                    require_same_rights(
+                        connection, current=pair.current, new=pair.idle, owner=pair.owner
+                    )
         except Rejected as error:
             raise not_working(error) from error
         return Evidence("login accepted", f"`{login}` logged in, acting as `{pair.owner}`")
@@ -167,7 +179,7 @@ class TwoLogins:
             self._require_ordinary(connection, login)
             self._shut_out(connection, login, point="retire")
 
-    def prove_dead(self, old: Values) -> Evidence:
+    def prove_dead(self, old: Values, *, current: Values | None = None) -> Evidence:  # noqa: ARG002 - the port's
         """
         Log in with *old* and be refused.
 
@@ -180,6 +192,17 @@ class TwoLogins:
     def probe(self, values: Values) -> Evidence:
         """Log in with *values*, as `probe`."""
         return probe(self._target, values)
+
+    def rehearsal(self) -> TwoLoginsRehearsal:
+        """Return the same steps for a throw-away login, which touch neither real one."""
+        return TwoLoginsRehearsal(self._target, make_password=self._make_password)
+
+    def _require_free(self, connection: Connection, pair: _Pair) -> None:
+        require_unshared(self._target, pair.current, pair.idle)
+        _require_idle(connection, pair)
+
+    def _refuse_used(self, connection: Connection, pair: _Pair, pending: Values) -> None:
+        refuse_used_login(self._target, roles.find(connection, pair.idle), pending)
 
     def _prepare(self, connection: Connection, pair: _Pair) -> int | None:
         """
@@ -282,6 +305,95 @@ class TwoLogins:
         roles.refuse_unfit(connection, name)
 
 
+class TwoLoginsRehearsal(TwoLogins):
+    """
+    The steps of `TwoLogins` on a login that `apply` makes and `withdraw` drops.
+
+    Of the real logins it only asks whether the administrator could change them. A
+    birth's owner role, where there is none yet, is a throw-away one as well.
+    """
+
+    def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
+        """Return what a rehearsal will do, as `TwoLogins.describe`."""
+        with admin(self._target) as connection:
+            pair = self._pair(connection, current)
+        return [
+            ("create", f"a password for `{pair.idle}`, a login for this rehearsal alone"),
+            ("apply", f"make `{pair.idle}`; it may log in and acts as `{pair.owner}`"),
+            ("check", f"log in as `{pair.idle}` and compare its rights"),
+            ("withdraw", f"drop `{pair.idle}`"),
+            ("prove", f"a login as `{pair.idle}` is refused"),
+        ]
+
+    def create(self, current: Values | None, *, token: Token) -> Values:  # noqa: ARG002 - the port's
+        """
+        Return the name of the throw-away login and a password, after asking about the real ones.
+
+        Raises:
+            Rejected: As `TwoLogins.create`; or the administrator may not change the
+                current or the idle login (code `target.denied`).
+        """
+        with admin(self._target) as connection:
+            real = super()._pair(connection, current)
+            self._require_free(connection, real)
+            for login in (real.current, real.idle):
+                if login is not None and roles.find(connection, login) is not None:
+                    require_administered(connection, self._target, login)
+            pair = self._pair(connection, current)
+        require_current(self._target, current)
+        return {
+            USERNAME: SecretValue.from_text(pair.idle),
+            PASSWORD: self._make_password(),
+        }
+
+    def withdraw(self, current: Values | None, pending: Values) -> None:
+        """Drop what `apply` made; a second call does nothing."""
+        with admin(self._target) as connection:
+            pair = self._pair(connection, current)
+            throwaway.drop(connection, username_of(pending))
+            if throwaway.is_ours(connection, pair.owner):
+                throwaway.drop(connection, pair.owner)
+
+    def retire(self, current: Values, old: Values) -> None:  # noqa: ARG002 - the port's
+        """Drop *old* where it is a throw-away login, and refuse any other."""
+        with admin(self._target) as connection:
+            throwaway.drop(connection, username_of(old))
+
+    def _pair(self, connection: Connection, current: Values | None) -> _Pair:
+        real = super()._pair(connection, current)
+        owner = real.owner
+        if current is None and roles.find(connection, owner) is None:
+            owner = throwaway.name_for(real.owner, "_rehearsal_owner")
+            throwaway.refuse_strangers(connection, owner)
+        login = throwaway.name_for(real.owner)
+        throwaway.refuse_strangers(connection, login)
+        return _Pair(owner, real.current, login)
+
+    def _refuse_used(
+        self,
+        connection: Connection,
+        pair: _Pair,  # noqa: ARG002 - as in `TwoLogins`
+        pending: Values,  # noqa: ARG002 - as in `TwoLogins`
+    ) -> None:
+        # At a birth it is the real login that nobody may be using yet. A password made
+        # for the throw-away one tells nothing of it: having LOGIN is enough.
+        real = super()._pair(connection, None)
+        role = roles.find(connection, real.idle)
+        if role is not None and role.login:
+            raise used_login(role)
+
+    def _prepare(self, connection: Connection, pair: _Pair) -> int | None:
+        # What a rehearsal that died has left is made anew, in the same transaction.
+        throwaway.remove(connection, pair.idle)
+        throwaway.remove(connection, pair.owner)
+        borrowed = roles.find(connection, pair.owner) is not None
+        limit = super()._prepare(connection, pair)
+        throwaway.mark(connection, pair.idle)
+        if not borrowed:
+            throwaway.mark(connection, pair.owner)
+        return limit
+
+
 def _require_idle(connection: Connection, pair: _Pair) -> None:
     """
     Return where nobody uses the login that is to get a new password.
@@ -315,33 +427,4 @@ def _require_login(expected: str, pending: Values) -> None:
             f"the login to change is `{expected}`, but the new version is for `{found}`",
             hint="the secret's target was changed during the rotation: change it back",
             code="target.role",
-        )
-
-
-def _require_acting_as(connection: Connection, owner: str) -> None:
-    acting = current_user(connection)
-    if acting != owner:
-        raise VerificationFailed(
-            f"the new login acts as `{acting}`, not as `{owner}`",
-            hint=f'as a superuser: GRANT "{owner}" TO the login WITH SET TRUE',
-        )
-
-
-def _require_same_rights(connection: Connection, current: str, pair: _Pair) -> None:
-    # A member of the current login has all that it has.
-    if current == pair.owner:
-        return
-    lacking = roles.memberships(connection, current) - roles.memberships(connection, pair.idle)
-    if lacking:
-        names = ", ".join(f"`{name}`" for name in sorted(lacking))
-        raise VerificationFailed(
-            f"`{current}` is a member of {names}, and `{pair.idle}` is not",
-            hint=f'grant the role to "{pair.owner}", of which both are members',
-        )
-    count = roles.direct_rights(connection, current)
-    if count:
-        raise VerificationFailed(
-            f"`{current}` itself owns or was granted {count} objects that `{pair.idle}` would lack",
-            hint=f'as a superuser: REASSIGN OWNED BY "{current}" TO "{pair.owner}", and repeat its'
-            f' grants for "{pair.owner}"',
         )

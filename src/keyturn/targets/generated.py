@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from keyturn.core.ids import Token
 from keyturn.core.model import Values
-from keyturn.core.ports import Evidence
+from keyturn.core.ports import Evidence, KindContext, RotationKind
+from keyturn.targets._base import OnePhase
 
-__all__ = ["Generated"]
+__all__ = ["Generated", "build"]
 
 
-class Generated:
+def build(context: KindContext) -> RotationKind:
+    """Return the steps of a secret of kind `generated`."""
+    return Generated(make=context.make)
+
+
+class Generated(OnePhase):
     """
     A kind with no target. Its old value works until its consumers have the new one.
 
     Args:
         make: Returns fresh values for every field.
     """
-
-    overlaps = True
 
     def __init__(self, *, make: Callable[[], Values]) -> None:
         self._make = make
@@ -30,7 +35,7 @@ class Generated:
             ("prove", "nothing: no target to ask"),
         ]
 
-    def create(self, current: Values | None) -> Values:  # noqa: ARG002 - the port's
+    def create(self, current: Values | None, *, token: Token) -> Values:  # noqa: ARG002 - the port's
         """Return new values."""
         return self._make()
 
@@ -47,6 +52,10 @@ class Generated:
     def retire(self, current: Values, old: Values) -> None:
         """Do nothing: there is no target."""
 
-    def prove_dead(self, old: Values) -> Evidence:  # noqa: ARG002 - the port's
+    def prove_dead(self, old: Values, *, current: Values | None = None) -> Evidence:  # noqa: ARG002 - the port's
         """Say that nothing was proven: consumers stopped using the old value, no more."""
         return Evidence("not proven", "no target to ask")
+
+    def probe(self, values: Values) -> Evidence:  # noqa: ARG002 - the port's
+        """Say that there is nothing to try it on."""
+        return Evidence("not tried", "no target to ask")

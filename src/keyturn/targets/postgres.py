@@ -10,6 +10,16 @@ PostgreSQL logins: two that take turns, or one whose password is changed in plac
 
 An application that logs in as the role that owns its tables is adopted as it is:
 that role becomes OWNER and no ownership changes.
+
+Whatever is granted to OWNER, at any time, both logins have. What is granted to one of
+them is reported before consumers move to the other.
+
+A pooler between the application and the server must know the new login before `check`
+and let go of the old one at `retire`: have it ask the server (PgBouncer's `auth_query`),
+not a file of its own. The target is better the server itself, which proves more.
+
+`rehearsal` gives the same steps for a throw-away login, so that a right that is missing
+is found on a quiet day.
 """
 
 from __future__ import annotations

@@ -71,13 +71,22 @@ class PostgresServer:
 
     Args:
         version: Major version such as `15`, or `any` for the first found.
+        language: Of the server's messages, such as `ru`, where its translations are
+            installed (Debian's packages bring them); English where None.
     """
 
     host = "127.0.0.1"
     superuser = _SUPERUSER
 
-    def __init__(self, version: str = "any", *, entropy: Entropy | None = None) -> None:
+    def __init__(
+        self,
+        version: str = "any",
+        *,
+        entropy: Entropy | None = None,
+        language: str | None = None,
+    ) -> None:
         self.version = version
+        self._language = language
         self.port = 0
         self.password = SecretValue((entropy or SystemEntropy()).random_bytes(20).hex().encode())
         self._folder: Path | None = None
@@ -180,7 +189,8 @@ class PostgresServer:
         for attempt in range(1, _START_ATTEMPTS + 1):
             self.port = _free_port()
             configuration = self.folder / "data" / "postgresql.auto.conf"
-            configuration.write_text(_SETTINGS.format(port=self.port))
+            translated = "" if self._language is None else "lc_messages = 'C.UTF-8'\n"
+            configuration.write_text(_SETTINGS.format(port=self.port) + translated)
             try:
                 self._control_start()
             except Unavailable:
@@ -191,7 +201,8 @@ class PostgresServer:
 
     def _control_start(self) -> None:
         data, log = self.folder / "data", self.folder / "server.log"
-        _run(self.folder, self._bin / "pg_ctl", "-D", data, "-l", log, "-w", "start")
+        start = (self._bin / "pg_ctl", "-D", data, "-l", log, "-w", "start")
+        _run(self.folder, *start, language=self._language)
 
 
 def _find() -> Iterator[_Binaries]:
@@ -275,9 +286,12 @@ def _free_port() -> int:
         return port
 
 
-def _run(folder: Path, *command: Path | str) -> None:
+def _run(folder: Path, *command: Path | str, language: str | None = None) -> None:
     account = _account()
     environment = {"PATH": os.defpath, "HOME": str(folder), "LC_ALL": "C", "TZ": "UTC"}
+    if language is not None:
+        # Any locale but "C" lets `LANGUAGE` choose, so none of the language is installed.
+        environment |= {"LC_ALL": "C.UTF-8", "LANGUAGE": language}
     arguments = [str(part) for part in command]
     try:
         answer = subprocess.run(

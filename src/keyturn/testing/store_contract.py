@@ -304,6 +304,19 @@ class StoreContract:
         assert store.read_many(DB.environment, []) == {}
         assert store.read_many(EnvironmentName("empty"), names) == {}
 
+    def test_current_versions_are_those_that_read_many_reads(self, store: Store) -> None:
+        """What is known of each is the same, and no value comes with it."""
+        activate(store, b"db one")
+        activate(store, b"db two")
+        put(store, b"db three")
+        put(store, b"other", ref=OTHER)
+        activate(store, b"development", ref=ELSEWHERE)
+        names = [DB.name, OTHER.name, SecretName("unknown"), DB.name]
+        found = store.current_versions(DB.environment, names)
+        assert found == {DB.name: store.read(DB, Stage.CURRENT).version}
+        assert found[DB.name].number == 2
+        assert store.current_versions(DB.environment, []) == {}
+
     def test_states_lists_one_environment(self, store: Store) -> None:
         """Every secret of the environment is there, pending ones too, and no other."""
         activate(store, b"x")

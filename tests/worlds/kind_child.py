@@ -1,0 +1,191 @@
+"""
+The process that rotates a credential of any kind, and that crash tests kill.
+
+It imports once and then forks for each line of its input, so that a fresh process
+costs milliseconds. The first line is the scene, each other one a command; both are
+JSON. For each command it answers one line of JSON.
+
+    {"action": "start" | "resume", "failpoint": TEXT, "healthy": true, "now": true,
+     "supplied": {FIELD: VALUE} | null}
+
+    {"exit": -9 | 0, "state": TEXT, "step": TEXT, "person": true, "failure": TEXT}
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from keyturn._internal import durable, failpoints
+from keyturn.core.clock import SystemClock
+from keyturn.core.entropy import SystemEntropy
+from keyturn.core.value import SecretValue
+from keyturn.errors import DeliveryError, KeyturnError
+from keyturn.rotate import Journal, Plan, Runner
+from keyturn.stores import open_store
+from tests.unit.rotate.rotating import AuditTable
+from tests.worlds.base import REF, Setup, Supplied, kind_in, texts_of
+
+PATIENCE_SECONDS = 30
+# What a kind imports when it first connects: once, before the first fork.
+DRIVERS = {
+    "aws-access-key": "botocore.session",
+    "jwt-signing-key": "joserfc.jwt",
+    "openai-key": "httpx",
+    "postgres-login": "psycopg",
+    "redis-login": "redis",
+    "sendgrid-key": "httpx",
+    "ssh-key": "paramiko",
+    "stripe-key": "httpx",
+    "stripe-webhook-secret": "httpx",
+    "twitch-app": "httpx",
+    "vault-approle": "httpx",
+}
+
+
+class HurriedClock(SystemClock):
+    """Waits a tenth: what is eventual at a vendor is at once in its emulator."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def monotonic(self):
+        return super().monotonic() + self.skipped
+
+    def sleep(self, seconds):
+        super().sleep(seconds / 10)
+        self.skipped += seconds * 0.9
+
+
+class Delivery:
+    """Writes the file that the client reads, and waits until it used what stands there."""
+
+    def __init__(self, store, folder, *, refused) -> None:
+        self.store = store
+        self.folder = folder
+        self.refused = refused
+
+    def deliver(self, ref, version):
+        body = {"version": version, "values": texts_of(self.store.read(ref, version).values)}
+        durable.replace(self.folder / "delivered", json.dumps(body).encode(), point="deliver.file")
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not self.is_seen(version):
+            if time.monotonic() > until:
+                raise DeliveryError(f"the client does not come up on version {version}")
+            time.sleep(0.002)
+        if version == self.refused:
+            raise DeliveryError("the client is not healthy")
+        return [f"version {version} is in use"]
+
+    def is_seen(self, version):
+        try:
+            return (self.folder / "seen").read_text() == str(version)
+        except FileNotFoundError:
+            return False
+
+
+def open_scene(folder):
+    """Return the scene's store, as a new process opens it."""
+    return open_store(
+        folder / "store.db",
+        home=lambda _: folder / "home",
+        prompt=lambda: SecretValue(b""),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+
+
+def plan_for(kind, setup, old):
+    return Plan(
+        kind=setup.kind,
+        strategy=setup.strategy or "default",
+        old_version=old,
+        overlaps=kind.overlaps,
+        grace_seconds=kind.first_wait(setup.grace_seconds),
+        reversible=kind.reversible,
+        later_waits=tuple(kind.later_waits(setup.grace_seconds)),
+    )
+
+
+def perform(scene, command):
+    """Start or resume, and return what there is to say of it."""
+    folder, setup = Path(scene["folder"]), Setup.from_json(scene["setup"])
+    if command.get("failpoint"):
+        failpoints.arm(command["failpoint"])
+    store = open_scene(folder)
+    supplied = command.get("supplied")
+    kind = kind_in(setup, supplier=Supplied(supplied) if supplied else None, clock=HurriedClock())
+    journal = Journal(store.database, clock=SystemClock())
+    live = journal.live(REF)
+    state = store.state(REF)
+    first_new = state.next_number if live is None or live.new_version is None else live.new_version
+    runner = Runner(
+        database=store.database,
+        store=store,
+        journal=journal,
+        audit=AuditTable(store.database),
+        delivery=Delivery(
+            store, folder, refused=None if command.get("healthy", True) else first_new
+        ),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+    now = command.get("now", True)
+    try:
+        if command["action"] == "start":
+            report = runner.start(REF, kind, plan_for(kind, setup, state.current), now=now)
+        else:
+            report = runner.resume(REF, kind, now=now)
+    except KeyturnError as error:
+        return {"state": "refused", "failure": f"{error.code}: {error.message}"}
+    failure = report.failure.message if report.failure is not None else report.rotation.error
+    return {
+        "state": report.rotation.state.value,
+        "step": report.rotation.step.value,
+        "person": report.rotation.waits_for_person,
+        "failure": failure,
+        "notes": list(report.notes),
+    }
+
+
+def in_child(scene, command, writing):
+    code = 70
+    try:
+        answer = perform(scene, command)
+        os.write(writing, json.dumps(answer).encode())
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main():
+    scene = json.loads(sys.stdin.readline())
+    setup = Setup.from_json(scene["setup"])
+    kind_in(setup)
+    if setup.kind in DRIVERS:
+        importlib.import_module(DRIVERS[setup.kind])
+    for line in sys.stdin:
+        command = json.loads(line)
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            in_child(scene, command, writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        answer = {"exit": os.waitstatus_to_exitcode(status), **json.loads(said or b"{}")}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
