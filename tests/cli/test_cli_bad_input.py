@@ -328,7 +328,7 @@ def test_an_older_copy_is_refused_until_it_is_accepted(project, quick):
     for words in (("list",), ("get", "session"), ("set", "session", "-"), SHOW):
         text = unchanged(project, quick, *words, code=1)
         assert "the store was put back: its audit log ends at record" in text
-        assert "`keyturn doctor --accept-rollback`" in text
+        assert "`keyturn doctor --accept-rollback" in text
     examined = quick("doctor")
     assert 1 == examined.code
     assert b"the store was put back" in examined.out

@@ -119,7 +119,7 @@ def test_a_bundle_key_that_others_can_read_is_complained_of(fresh):
     for _ in range(2):
         result, short = went_short(fresh, *SHOW)
         assert (0, OLD + b"\n", False) == (result.code, result.out, short)
-        assert "bundle.key` cannot be used: others can read it" in result.text
+        assert "bundle.key` cannot be used: it is no plain file, or not yours alone" in result.text
     assert 1 == fresh("doctor").code
 
 

@@ -39,7 +39,8 @@ def test_it_says_what_it_took_and_what_not(dotenv, quick):
         "keyturn.toml: settings for `development` taken: PORT\n"
         "warning: not in the manifest, not taken: STRANGER: declare them in keyturn.toml and"
         " import again\n"
-        "`.env` is kept: it holds what was not taken: STRANGER\n" == result.text
+        "`.env` is kept: it holds what was not taken: STRANGER, DB_PASSWORD (commented out,"
+        " line 6)\n" == result.text
     )
     assert path.exists()
     assert NEW == quick("get", "session").out
@@ -240,3 +241,45 @@ def test_a_file_with_a_line_that_was_not_read_is_not_shredded(dotenv, quick):
     assert 5 == result.code
     assert "line 2" in result.text
     assert path.exists()
+
+
+STRIPE = b"sk_live_" + b"0f9e8d7c6b5a4f3e2d1c0b9a"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (b"# STRIPE_SECRET_KEY=" + STRIPE, "STRIPE_SECRET_KEY (commented out, line 2)"),
+        (b"#DB_PASSWORD=hunter-two", "DB_PASSWORD (commented out, line 2)"),
+        (b"# until May: " + STRIPE, "a Stripe live key (in the comment on line 2)"),
+        (b"API_KEY=x1y2 # was " + STRIPE, "a Stripe live key (in the comment on line 2)"),
+        (b"API_KEY=first\nAPI_KEY=second", "API_KEY (line 2, which line 3 replaces)"),
+        (
+            b"# API_KEY=" + STRIPE + b"\n# API_KEY=rk_live_9a8b7c6d5e4f3a2b1c0d\nDB_USER=x",
+            "API_KEY (commented out, line 2), API_KEY (commented out, line 3)",
+        ),
+    ],
+)
+def test_a_value_that_does_not_count_keeps_its_file(lines, told, dotenv, quick):
+    """What is commented out, written in a comment or replaced is in no store: the file stays."""
+    path = dotenv(b"SESSION_SECRET=" + NEW + b"\n" + lines + b"\n")
+    asked = quick("import", ".env")
+    assert (0, True) == (asked.code, f"was not taken: {told}\n" in asked.text)
+    result = quick("import", ".env", "--shred")
+    assert 5 == result.code
+    assert f"error: `.env` is kept: it holds what was not taken: {told}\n" in result.text
+    assert "\nhint: store with `keyturn set` what is needed" in result.text
+    assert not any(value in result.err + asked.err for value in (STRIPE, b"hunter", b"first"))
+    assert path.exists()
+
+
+def test_what_only_stands_for_a_value_goes_with_its_file(dotenv, quick):
+    """Placeholders, plain settings and repetitions in comments are no loss."""
+    path = dotenv(
+        b"SESSION_SECRET=" + NEW + b"\nSESSION_SECRET=" + NEW + b"\n# API_KEY=changeme\n"
+        b"# STRIPE_SECRET_KEY=sk_live_xxx\n# DB_USER=clipper_a\n# PORT=9000\n# a = b\n"
+        b"# SESSION_SECRET=" + NEW + b"\n"
+    )
+    result = quick("import", ".env", "--shred")
+    assert 0 == result.code, result.text
+    assert not path.exists()

@@ -30,11 +30,24 @@ CASES = {
     "test": [("test",), ("test", "token"), ("test", "-e", "production")],
     "doctor": [("doctor",)],
     "render": [("render", "--check"), ("render",), ("render", "--consumer", "worker")],
+    "scaffold": [("scaffold", "--check"), ("scaffold",), ("scaffold", "--check", "cron")],
     "import": [("import", "new.env", "--no-shred")],
     "generate": [("generate", "-e", "production", "--reason", "r", "--yes"), ("generate",)],
     "audit-verify": [("audit", "verify")],
     "audit-log": [("audit", "log"), ("audit", "log", "--actor", "nobody-at-all")],
-    "rotate-plan": [("rotate", "token", "--dry-run")],
+    "init-update": [
+        ("init", "--update", "--from", "new.env", "--dry-run"),
+        ("init", "--update", "--from", "new.env"),
+    ],
+    "rotate-plan": [
+        ("rotate", "token", "--dry-run"),
+        ("rotate", "root-key", "--dry-run"),
+        ("rotate", "data-key", "--dry-run"),
+    ],
+    "remind": [("remind",), ("remind", "-e", "development", "--dry-run", "--by-hand")],
+    "tick-plan": [("tick", "--dry-run")],
+    "tick": [("tick",), ("tick", "-e", "production", "-e", "development")],
+    "rotate-own-key": [("rotate", "root-key"), ("rotate", "data-key")],
     "rotate": [("rotate", "token"), ("rotate", "--resume", "--now"), ("rotate", "--resume")],
 }
 

@@ -271,6 +271,46 @@ def test_what_was_ignored_stays_ignored(either):
     assert b"SigBlk:\t0000000000000800\n" in bare[1]
 
 
+def ignored(project, prefix, environment=""):
+    """Return what a program ignores that *prefix* starts from a caller without SIGPIPE and SIGXFSZ."""
+    script = f'{environment} exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *prefix, "grep", "SigIgn", "/proc/self/status"],
+        cwd=project.folder,
+        env=project.environ,
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_IGN) for n in PYTHON_S_OWN],
+        # What `subprocess` restores is just what is asked about here.
+        restore_signals=False,
+        capture_output=True,
+        check=True,
+    )
+    mask = int(done.stdout.split()[1], 16)
+    return {number for number in signal.Signals if mask >> (number - 1) & 1}
+
+
+PYTHON_S_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
+
+
+def test_what_python_ignores_itself_becomes_the_default(either):
+    """Of these two nobody can know what the caller had: the guide says so, and what to do."""
+    run = [KEYTURN, "run", "--"]
+    assert PYTHON_S_OWN == ignored(either, [])
+    assert set() == ignored(either, run)
+    assert {signal.SIGPIPE} == ignored(either, [*run, "env", "--ignore-signal=PIPE"])
+
+
+@pytest.mark.parametrize(
+    ("pid", "kept"),
+    [("$$", {signal.SIGPIPE}), ("$PPID", set()), ("1", set()), ("", set()), ("x", set())],
+)
+def test_started_by_systemd_sigpipe_stays_ignored(pid, kept, either):
+    """It names the process that it starts, and ignores SIGPIPE for it; a later one is another."""
+    run = [KEYTURN, "run", "--"]
+    assert kept == ignored(either, run, f"SYSTEMD_EXEC_PID={pid}")
+    default = [*run, "env", "--default-signal=PIPE"]
+    assert set() == ignored(either, default, f"SYSTEMD_EXEC_PID={pid}")
+
+
 def test_limits_are_as_they_were(either):
     """The limit on core files, which Keyturn takes down for itself, is the caller's again."""
 

@@ -87,12 +87,26 @@ def test_a_value_with_a_nul(project):
     assert went_short(project, "run", "--consumer", "worker", "--", "true")[1]
 
 
+def test_the_hint_for_what_no_environment_carries_holds(project):
+    """Done as it says, a file carries the value and the program starts."""
+    project.put("api", b"left\0right")
+    with project.manifest.open("a") as file:
+        file.write(
+            '[consumers.big]\nsecrets = ["api"]\nrender = { path = "run/big", format = "files" }\n'
+        )
+    assert 0 == project("render", "--consumer", "big", "-e", "development").code
+    assert b"left\0right" == (project.folder / "run" / "big" / "API_KEY").read_bytes()
+    assert 0 == project("run", "--consumer", "worker", "--", "true").code
+
+
 def test_a_value_that_is_too_long(project):
     """The message says how long it is and how long it may be."""
     most = 131_071 - len("API_KEY=")
     project.put("api", b"c" * (most + 1))
     text = refused(project, *MARK)
     assert f"`API_KEY` has {most + 1} bytes; an environment carries {most}" in text
+    assert '  secrets = ["api"]\n  render = { path = "run/NAME", format = "files" }\n' in text
+    assert "`keyturn render --consumer NAME -e development` writes it" in text
     project.put("api", b"c" * most)
     for _ in range(2):
         result = project("run", "--", "sh", "-c", "printf %s ${#API_KEY}")

@@ -394,3 +394,50 @@ def test_random_needs_no_project(quick, project):
     """It stores nothing and asks no store."""
     project.manifest.unlink()
     assert 32 == len(base64.b64decode(quick("random", "-q").out))
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("session", "--version", "99"), "`keyturn history session -e development` lists"),
+        (("token",), "`keyturn set token -e development` or `keyturn generate --missing -e dev"),
+        (("api", "-e", "production"), "`keyturn set api -e production` or"),
+    ],
+)
+def test_the_hint_names_the_whole_command(words, hint, quick):
+    """With its environment, so that it can be run as it stands."""
+    assert f"\nhint: {hint}" in quick("get", *words).text
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("--bytes", "3"), "ask for `--bytes 14` or more"),
+        (("--format", "alphanumeric", "--length", "3"), "ask for `--length 19` or more"),
+    ],
+)
+def test_random_s_hint_is_a_flag_of_it(words, hint, quick):
+    """Not a setting of the manifest; and what it says is enough."""
+    assert f"\nhint: {hint}\n" in quick("random", *words).text
+    enough = hint.split("`")[1].split()
+    assert 0 == quick("random", *words[:-2], *enough).code
+
+
+def test_list_tells_of_what_the_manifest_does_not_declare(quick, project):
+    """A secret that was renamed keeps its values under the old name; the hint brings them over."""
+    text = project.manifest.read_text()
+    renamed = text.replace("secrets.api]", "secrets.vendor]").replace('"api"', '"vendor"')
+    project.manifest.write_text(renamed)
+    for words in (("list",), ("list", "--json")):
+        result = quick(*words)
+        assert 0 == result.code
+        assert (
+            "warning: the store holds values for `development` that keyturn.toml does not "
+            "declare: `api`; where `api` was renamed, " in result.text
+        )
+    assert "does not declare" not in quick("list", "-e", "production").text
+    project.manifest.write_text(f'{renamed}\n[secrets.api]\nkind = "guided"\n')
+    value = quick("get", "api", "-e", "development").out
+    moved = quick("set", "vendor", "-", "--keep-newline", "-e", "development", stdin=value)
+    assert 0 == moved.code
+    assert VALUES["api"] == quick("get", "vendor").out

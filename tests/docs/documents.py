@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 WRITTEN = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-RUNNABLE = [ROOT / "README.md", *sorted((DOCS / "guides").glob("*.md"))]
+RUNNABLE = [ROOT / "README.md", *sorted((DOCS / "guides").rglob("*.md"))]
 
 _COMMENT = re.compile(r"<!-- (.*?) -->")
 _TEST = re.compile(

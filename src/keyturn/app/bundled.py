@@ -32,6 +32,9 @@ class BundledStore:
         self._store = store
         self._database = database
         self._bundles = bundles
+        # Raised already in the transaction that is open: a bundle is never written
+        # inside one, so once is enough.
+        self._raised: set[EnvironmentName] = set()
 
     @property
     def capabilities(self) -> StoreCapabilities:
@@ -45,7 +48,11 @@ class BundledStore:
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         with self._database.transaction():
             state = self._store.promote(ref, number, expected_current=expected_current)
-            self._bundles.invalidate(ref.environment)
+            if ref.environment not in self._raised:
+                self._bundles.invalidate(ref.environment)
+                self._raised.add(ref.environment)
+                self._database.after_commit(self._raised.clear)
+                self._database.after_rollback(self._raised.clear)
             return state
 
     def discard_pending(self, ref: SecretRef, number: int) -> SecretState:
@@ -61,6 +68,11 @@ class BundledStore:
         self, environment: EnvironmentName, names: Iterable[SecretName]
     ) -> Mapping[SecretName, VersionedValue]:
         return self._store.read_many(environment, names)
+
+    def current_versions(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, Version]:
+        return self._store.current_versions(environment, names)
 
     def state(self, ref: SecretRef) -> SecretState:
         return self._store.state(ref)

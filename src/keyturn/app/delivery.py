@@ -15,7 +15,7 @@ from keyturn.core.value import SecretValue
 from keyturn.crypto.bundle import recipient, seal_bundle
 from keyturn.deliver import check_variables
 from keyturn.deliver.bundle import BundleContent, SecretEntry, encode
-from keyturn.errors import InternalError, KeyturnError, Missing
+from keyturn.errors import DeliveryError, InternalError, KeyturnError, Missing
 from keyturn.manifest import Manifest, Secret
 
 __all__ = ["Delivered", "compile_bundle", "prepare_run", "refresh_bundle", "resolve"]
@@ -186,16 +186,38 @@ def refuse_missing(
 def _refuse_unfit(
     manifest: Manifest, content: BundleContent, consumer: str | None, names: set[SecretName]
 ) -> None:
-    variables = {
-        entry.variable: entry.value
-        for entry in content.secrets
-        if entry.name in names and entry.variable is not None
-    }
+    """
+    Refuse what the kernel cannot put into an environment.
+
+    Raises:
+        DeliveryError: With the secret that is too much for it, and where it can go instead.
+    """
+    for entry in content.secrets:
+        if entry.name in names and entry.variable is not None:
+            try:
+                _check_alone(entry.variable, entry.value)
+            except DeliveryError as error:
+                error.hint = _by_file(entry.name, content.environment, error.hint or "")
+                raise
     if consumer is None or manifest.consumer_in(content.environment, consumer).config:
         for name, text in content.config.items():
-            variables[name] = SecretValue.from_text(text)
+            _check_alone(name, SecretValue.from_text(text))
+
+
+def _check_alone(variable: VariableName, value: SecretValue) -> None:
     # How much there is room for in all depends on the caller: the kernel tells at the start.
-    check_variables(variables, total_limit_bytes=sys.maxsize)
+    check_variables({variable: value}, total_limit_bytes=sys.maxsize)
+
+
+def _by_file(name: SecretName, environment: EnvironmentName, hint: str) -> str:
+    return (
+        f"{hint}, for which a consumer of its own names the secret `{name}` in keyturn.toml:\n"
+        "  [consumers.NAME]\n"
+        f'  secrets = ["{name}"]\n'
+        f'  render = {{ path = "run/NAME", format = "files" }}\n'
+        f"`keyturn render --consumer NAME -e {environment}` writes it; then start the program "
+        f"with `keyturn run --consumer OTHER`, one that does not name `{name}`"
+    )
 
 
 def resolve(session: Session, environment: EnvironmentName, consumer: ConsumerName) -> Delivered:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from keyturn.app.auditing import verify
+from keyturn.app.clockwatch import time_ahead
 from keyturn.app.config import Settings
 from keyturn.app.project import find_project
+from keyturn.app.secrets import undeclared_secrets
 from keyturn.app.session import BUNDLE_KEY, Session
 from keyturn.audit import Action, Outcome
 from keyturn.core.value import SecretValue
@@ -141,26 +142,21 @@ def _store(session: Session) -> Iterator[Examined]:
 def _undeclared(session: Session) -> Iterator[Examined]:
     found = False
     for environment in session.manifest.environments:
-        declared = {secret.name for secret in session.manifest.secrets_in(environment)}
-        for name in session.store.states(environment):
-            if name not in declared:
-                found = True
-                yield Examined(
-                    "manifest",
-                    "warn",
-                    f"the store holds `{environment}/{name}`, which keyturn.toml does not declare",
-                    "declare it again, or give its values to the name that replaced it",
-                )
+        for name in undeclared_secrets(session, environment):
+            found = True
+            yield Examined(
+                "manifest",
+                "warn",
+                f"the store holds `{environment}/{name}`, which keyturn.toml does not declare",
+                "declare it again, or give its values to the name that replaced it",
+            )
     if not found:
         yield Examined("manifest", "ok", "declares all that the store holds")
 
 
 def _clock(session: Session) -> Iterator[Examined]:
-    # Not the last one alone: it may be this command's own, by the clock that is wrong.
-    last = session.audit.log.head().seq
-    found = [session.audit.log.at(seq) for seq in range(max(1, last - _RECENT), last + 1)]
-    ahead = max(record.moment for record in found if record is not None) - session.clock.now()
-    if ahead > timedelta(minutes=5):
+    ahead = time_ahead(session.audit.log, session.clock, records=_RECENT)
+    if ahead is not None:
         yield Examined(
             "clock",
             "warn",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from keyturn.app.delivery import refresh_bundle
@@ -82,11 +82,16 @@ def make_values(secret: Secret, *, entropy: Entropy) -> dict[FieldName, SecretVa
     return generate_fields(
         str(secret.kind),
         tuple(secret.fields),
-        _settings(secret.generate),
+        replace(_settings(secret.generate), algorithm=_algorithm(secret)),
         entropy=entropy,
         given={field: SecretValue.from_text(text) for field, text in identity.items()},
         name=secret.name,
     )
+
+
+def _algorithm(secret: Secret) -> str | None:
+    found = secret.target.get("algorithm")
+    return found if isinstance(found, str) else None
 
 
 def _settings(asked: GenerateSettings | None) -> Settings:
@@ -164,7 +169,8 @@ def _generate_one(session: Session, environment: EnvironmentName, secret: Secret
     supply = f"`keyturn set {secret.name} {where}`"
     if secret.kind not in GENERATED_KINDS:
         return Generated(secret, GenerateOutcome.TO_SUPPLY, hint=supply)
-    if secret.target:
+    extra = set(secret.fields) - set(secret.spec.fields) - set(secret.identifiers)
+    if secret.target or (extra and not secret.spec.open_fields):
         hint = f"`keyturn rotate {secret.name} {where}` makes it, here and at its target"
         return Generated(secret, GenerateOutcome.TO_ROTATE, hint=hint)
     try:

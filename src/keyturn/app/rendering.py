@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn import deliver
-from keyturn._internal import failpoints
+from keyturn._internal import failpoints, locks
 from keyturn.app.delivery import Delivered, refresh_bundle, resolve
 from keyturn.app.session import Session
 from keyturn.audit import Action, Outcome
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef
 from keyturn.deliver import Rendering, RenderTarget
-from keyturn.errors import KeyturnError, Missing
+from keyturn.errors import DeliveryError, KeyturnError, Missing
 from keyturn.manifest import (
     CommandReload,
     ComposeReload,
@@ -26,7 +27,7 @@ from keyturn.manifest import (
     SystemdReload,
 )
 
-__all__ = ["ConsumerDelivery", "Rendered", "check_rendered", "render"]
+__all__ = ["ConsumerDelivery", "Rendered", "check_rendered", "render", "require_places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Rendered:
     One consumer's file.
 
     Args:
-        state: `written`, `current` or `stale`.
+        state: `written`, `current`, `stale`, or `foreign` where Keyturn did not write
+            what stands there.
         differences: In words, how a stale copy differs; never its content.
     """
 
@@ -46,28 +48,98 @@ class Rendered:
     notes: Sequence[str] = ()
 
 
-def render(session: Session, environment: EnvironmentName, consumer: str | None) -> list[Rendered]:
+def render(
+    session: Session, environment: EnvironmentName, consumer: str | None, *, replace: bool = False
+) -> list[Rendered]:
     """
     Write the file of each consumer that has one, or of *consumer* alone.
 
+    Args:
+        replace: Also over files that Keyturn did not write.
+
     Raises:
         Missing: Required secrets have no value.
-        DeliveryError: A value or a place is not fit for it; files before it are written.
+        DeliveryError: A place is not fit for values, and nothing is written; or a value
+            is not fit for its format, and files before it are written.
     """
-    return [
-        _render_one(session, environment, found)
-        for found in _with_files(session, environment, consumer)
-    ]
+    consumers = _with_files(session, environment, consumer)
+    for found in consumers:
+        _look_before(session, environment, found, replace=replace)
+    return [_render_one(session, environment, found, replace=replace) for found in consumers]
 
 
-def _render_one(session: Session, environment: EnvironmentName, consumer: Consumer) -> Rendered:
+def _look_before(
+    session: Session, environment: EnvironmentName, consumer: Consumer, *, replace: bool
+) -> None:
+    subject = f"{environment}/{consumer.name}"
+    session.access.authorise(Action.CONSUMER_RENDER, subject, environment=environment)
+    try:
+        _require_place(session, environment, consumer, replace=replace)
+    except DeliveryError as error:
+        detail = {"path": _target(consumer.render).path, "error": error.code}
+        session.access.record(Action.CONSUMER_RENDER, subject, Outcome.FAILED, detail)
+        raise
+
+
+def require_places(session: Session, ref: SecretRef) -> None:
+    """
+    Refuse where a consumer of *ref* has a file that a rotation could not write.
+
+    Asked before a rotation begins: found out in the middle of one, it would have to go
+    back, and could not write that file then either.
+
+    Raises:
+        DeliveryError: The place is not fit for values, or holds somebody else's file.
+    """
+    for consumer in session.manifest.consumers_of(ref.environment, ref.name):
+        if consumer.render is not None:
+            _require_place(session, ref.environment, consumer, replace=False)
+
+
+def _require_place(
+    session: Session, environment: EnvironmentName, consumer: Consumer, *, replace: bool
+) -> None:
+    with _hinted(environment, consumer):
+        deliver.require_place(session.paths.folder, _target(consumer.render), replace=replace)
+
+
+@contextlib.contextmanager
+def _hinted(environment: EnvironmentName, consumer: Consumer) -> Iterator[None]:
+    """Name the whole command in the hint for a file that Keyturn did not write."""
+    try:
+        yield
+    except DeliveryError as error:
+        if error.code == "delivery.foreign":
+            error.hint = (
+                "move it away, or give `render.path` another name in keyturn.toml; "
+                f"`keyturn render --consumer {consumer.name} -e {environment} --replace` "
+                "writes over it"
+            )
+        raise
+
+
+def _render_one(
+    session: Session, environment: EnvironmentName, consumer: Consumer, *, replace: bool = False
+) -> Rendered:
+    # From reading the versions to writing the file: of two rotations at a time, the one
+    # that writes last must have seen what the other one promoted.
+    with locks.held(session.paths.state / "locks", f"{environment}.{consumer.name}"):
+        return _render_locked(session, environment, consumer, replace=replace)
+
+
+def _render_locked(
+    session: Session, environment: EnvironmentName, consumer: Consumer, *, replace: bool
+) -> Rendered:
     target, rendering, delivered = _rendering(session, environment, consumer)
     subject = f"{environment}/{consumer.name}"
     detail = {"path": target.path, "versions": deliver.versions_text(delivered.versions)}
     session.access.authorise(Action.CONSUMER_RENDER, subject, environment=environment)
     begun = session.access.record(Action.CONSUMER_RENDER, subject, Outcome.BEGUN, detail)
     try:
-        written = deliver.write_rendered(session.paths.folder, target, rendering)
+        with _hinted(environment, consumer):
+            written = deliver.write_rendered(
+                session.paths.folder, target, rendering, replace=replace
+            )
     except KeyturnError:
         session.access.settle(begun, Outcome.FAILED)
         raise
@@ -89,11 +161,17 @@ def check_rendered(
             Rendered(
                 str(found.name),
                 session.paths.folder / target.path,
-                "stale" if differences else "current",
+                _state(session, target, differences),
                 differences,
             )
         )
     return results
+
+
+def _state(session: Session, target: RenderTarget, differences: Sequence[str]) -> str:
+    if deliver.is_foreign(session.paths.folder, target):
+        return "foreign"
+    return "stale" if differences else "current"
 
 
 def _with_files(
@@ -196,8 +274,7 @@ class ConsumerDelivery:
         delivered = resolve(session, ref.environment, consumer.name)
         if consumer.render is not None:
             self._say(f"{consumer.name}: writing {consumer.render.path}")
-            _render_one(session, ref.environment, consumer)
-            done.append("file written")
+            done.append(self._write(ref, version, consumer))
         if consumer.reload is not None:
             self._say(f"{consumer.name}: reloading")
             subject = f"{ref.environment}/{consumer.name}"
@@ -219,3 +296,18 @@ class ConsumerDelivery:
             )
             done.append(f"seen {seen}")
         return f"{consumer.name}: {', '.join(done)}"
+
+    def _write(self, ref: SecretRef, version: int, consumer: Consumer) -> str:
+        session = self._session
+        try:
+            _render_one(session, ref.environment, consumer)
+        except DeliveryError:
+            live = session.journal.live(ref)
+            going_back = live is not None and live.plan.old_version == version
+            if not going_back or not deliver.is_foreign(
+                session.paths.folder, _target(consumer.render)
+            ):
+                raise
+            # Nothing of ours stands there that would have to be put back.
+            return "file left, keyturn did not write it"
+        return "file written"

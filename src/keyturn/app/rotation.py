@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from keyturn._internal import durable
 from keyturn.app.delivery import refresh_bundle
-from keyturn.app.generation import Generated, GenerateOutcome, make_values
-from keyturn.app.rendering import ConsumerDelivery
+from keyturn.app.generation import Generated, GenerateOutcome
+from keyturn.app.kinds import kind_of
+from keyturn.app.rendering import ConsumerDelivery, require_places
 from keyturn.app.session import BUNDLE_KEY, Session, write_bundle_key
 from keyturn.audit import Action, Outcome
-from keyturn.core.ids import EnvironmentName, FieldName
-from keyturn.core.model import SecretRef, Stage
-from keyturn.core.ports import Evidence, RotationKind
+from keyturn.core.ids import EnvironmentName, Token, new_id
+from keyturn.core.model import SecretRef, Stage, Values
+from keyturn.core.ports import Evidence, RotationKind, Supplier
 from keyturn.core.value import SecretValue
-from keyturn.errors import KeyturnError, Missing, NotFound, UsageError
-from keyturn.manifest import Secret, SecretKind, Strategy
-from keyturn.rotate import Listener, Plan, Report, Rotation, Runner, steps_ahead
+from keyturn.errors import KeyturnError, NotFound, UsageError
+from keyturn.manifest import Secret, Strategy, format_duration
+from keyturn.rotate import (
+    Listener,
+    Plan,
+    Rehearsed,
+    Report,
+    Rotation,
+    Runner,
+    Step,
+    rehearse,
+    steps_ahead,
+)
 from keyturn.stores import ResealProgress, rotate_root_key
-from keyturn.targets import Generated as GeneratedKind
-from keyturn.targets import InPlace, PostgresTarget, TwoLogins, probe
 
 __all__ = [
     "PlanLine",
@@ -29,16 +39,14 @@ __all__ = [
     "give_up",
     "open_rotations",
     "plan_rotation",
-    "probe_login",
+    "probe_secret",
+    "rehearsal",
     "resume",
     "rotate",
     "rotate_data_keys",
     "rotate_root",
     "unseen_consumers",
 ]
-
-_PASSWORD = FieldName("password")
-_USERNAME = FieldName("username")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class PlanLine:
 
     step: str
     text: str
+
+
+# The steps that change what is current.
+_MOVING = frozenset({Step.PROMOTE.value, Step.DEMOTE.value, Step.ADVANCE.value})
 
 
 class _Recorder:
@@ -60,7 +72,7 @@ class _Recorder:
     ) -> None:
         access = self._session.access
         access.record(Action(action), subject, Outcome(outcome), detail)
-        moved = detail.get("step") in ("promote", "demote") and outcome == Outcome.DONE
+        moved = detail.get("step") in _MOVING and outcome == Outcome.DONE
         if action == Action.ROTATION_STEP_FINISH and moved:
             # So that `secret.version.*` tells every change of what is current.
             access.record(Action.VERSION_PROMOTE, subject, Outcome.DONE, detail)
@@ -71,26 +83,37 @@ def rotate(
     ref: SecretRef,
     *,
     now: bool,
+    supplier: Supplier | None = None,
     listener: Listener | None = None,
     say: Callable[[str], None] | None = None,
+    judged: int | None = None,
+    guard: Callable[[], None] | None = None,
 ) -> Report:
     """
     Rotate *ref* as far as it goes in this run.
 
     Args:
-        now: Without grace.
+        now: Without waiting, for the grace or between phases.
+        supplier: Whom to ask for a value that only a person can fetch.
+        judged: The version that was found due; None to rotate whatever is current.
+        guard: Raises where it may not begin; called when nobody else can begin one.
 
     Raises:
         UsageError: This kind cannot be rotated, or its target is not described.
-        Conflict: A rotation of it is under way.
+        Conflict: A rotation of it is under way, or *judged* is no longer current.
         AccessDenied: The environment is protected and no reason was given.
+        DeliveryError: A consumer's file stands where Keyturn may not write.
     """
     session.access.authorise(Action.ROTATION_BEGIN, str(ref), environment=ref.environment)
     session.access.require_reason(ref.environment)
     secret = session.manifest.secret_in(ref.environment, ref.name)
-    kind = kind_of(session, ref.environment, secret)
-    runner = _runner(session, listener, say)
-    return runner.start(ref, kind, _plan(session, ref, secret, kind), now=now)
+    require_places(session, ref)
+    kind = kind_of(session, ref.environment, secret, supplier=supplier)
+    plan = _plan(session, ref, secret, kind)
+    if judged is not None:
+        # Another process may have rotated it since: the runner compares with what is current.
+        plan = replace(plan, old_version=judged)
+    return _runner(session, listener, say).start(ref, kind, plan, now=now, guard=guard)
 
 
 def resume(
@@ -98,6 +121,7 @@ def resume(
     ref: SecretRef,
     *,
     now: bool,
+    supplier: Supplier | None = None,
     listener: Listener | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Report:
@@ -121,7 +145,7 @@ def resume(
     strategy = open_one.plan.strategy
     if secret.strategy is not None and strategy in list(Strategy):
         secret = replace(secret, strategy=Strategy(strategy))
-    kind = kind_of(session, ref.environment, secret)
+    kind = kind_of(session, ref.environment, secret, supplier=supplier)
     return _runner(session, listener, say).resume(ref, kind, now=now)
 
 
@@ -166,30 +190,34 @@ def plan_rotation(session: Session, ref: SecretRef, *, now: bool) -> list[PlanLi
     kind = kind_of(session, ref.environment, secret)
     plan = _plan(session, ref, secret, kind)
     if now:
-        plan = replace(plan, grace_seconds=0)
+        plan = plan.without_waits
     state = session.store.state(ref)
-    current = None
-    if state.current is not None:
-        current = session.store.read(ref, Stage.CURRENT).values
-    said = dict(kind.describe(current))
+    said = dict(kind.describe(_current_values(session, ref)))
     consumers = [c.name for c in session.manifest.consumers_of(ref.environment, ref.name)]
-    known = {
-        "create": f"version {state.next_number} is generated and stored as pending",
-        "promote": f"version {state.next_number} becomes current",
-        "deliver": "to " + (", ".join(consumers) if consumers else "nobody: it has no consumer"),
-        "grace": f"both are valid for {plan.grace_seconds} seconds",
-    }
+    number, phase = state.next_number, 0
     lines = []
     for step in steps_ahead(plan):
+        known = {
+            "create": f"version {number} is stored as pending",
+            "promote": f"version {number} becomes current",
+            "deliver": f"version {number} to "
+            + (", ".join(consumers) if consumers else "nobody: it has no consumer"),
+            "grace": f"old and new are both valid; wait {_span(plan.wait_seconds(phase))}",
+            "advance": f"version {number + 1} is made from it and becomes current",
+        }
         text = "; ".join(filter(None, (known.get(step.value), said.get(step.value))))
         lines.append(PlanLine(step.value, text or "nothing to do for this kind"))
+        if step is Step.ADVANCE:
+            number, phase = number + 1, phase + 1
     lines += [PlanLine(step, text) for step, text in said.items() if step not in _STEP_NAMES]
     return lines
 
 
-_STEP_NAMES = frozenset(
-    {"create", "apply", "check", "promote", "deliver", "grace", "retire", "prove"}
-)
+_STEP_NAMES = frozenset(step.value for step in Step)
+
+
+def _span(seconds: int) -> str:
+    return format_duration(timedelta(seconds=seconds))
 
 
 def give_birth(session: Session, environment: EnvironmentName, result: Generated) -> Generated:
@@ -206,101 +234,70 @@ def give_birth(session: Session, environment: EnvironmentName, result: Generated
     return Generated(result.secret, GenerateOutcome.MADE, version=version)
 
 
-def kind_of(session: Session, environment: EnvironmentName, secret: Secret) -> RotationKind:
+def probe_secret(session: Session, environment: EnvironmentName, secret: Secret) -> Evidence:
     """
-    Return the steps for *secret*.
-
-    Raises:
-        UsageError: This kind cannot be rotated, or its target is not described.
-        Missing: The secret that administers its target has no value.
-    """
-
-    def make_password() -> SecretValue:
-        named = replace(secret, identity={_USERNAME: "unused"})
-        return make_values(named, entropy=session.entropy)[_PASSWORD]
-
-    if secret.kind is SecretKind.GENERATED:
-        return GeneratedKind(make=lambda: make_values(secret, entropy=session.entropy))
-    if secret.kind is not SecretKind.POSTGRES_LOGIN:
-        raise UsageError(
-            f"a `{secret.kind}` is not rotated by this version",
-            hint=f"make the new value where it comes from, then `keyturn set {secret.name} "
-            f"-e {environment}` and restart its consumers",
-            code="rotation.kind",
-        )
-    target = _postgres_target(session, environment, secret)
-    if secret.strategy is Strategy.IN_PLACE:
-        return InPlace(target, make_password=make_password)
-    return TwoLogins(target, make_password=make_password)
-
-
-def probe_login(session: Session, environment: EnvironmentName, secret: Secret) -> Evidence:
-    """
-    Log in with the current values of *secret*, and nothing else.
+    Use the current values of *secret* where they belong, harmlessly.
 
     Raises:
         VerificationFailed: They are refused.
         Unavailable: No answer.
+        UsageError: The manifest does not say where to try them.
     """
     held = session.store.read(SecretRef(environment, secret.name), Stage.CURRENT)
-    target = _postgres_target(session, environment, secret, administer=False)
-    return probe(target, held.values)
+    return kind_of(session, environment, secret, administer=False).probe(held.values)
 
 
-def _postgres_target(
-    session: Session, environment: EnvironmentName, secret: Secret, *, administer: bool = True
-) -> PostgresTarget:
-    asked = secret.target or {}
-    if "host" not in asked or (administer and "admin" not in asked):
+def rehearsal(session: Session, ref: SecretRef) -> Iterator[Rehearsed]:
+    """
+    Go through a rotation of *ref* on a throw-away credential; nothing is stored.
+
+    Raises:
+        UsageError: This kind cannot be rehearsed, or its target is not described.
+        AccessDenied: The environment is protected and no reason was given.
+
+    Audit:
+        `rotation.plan.rehearse`: begun before the first step, then its outcome.
+    """
+    access = session.access
+    access.authorise(Action.ROTATION_REHEARSE, str(ref), environment=ref.environment)
+    access.require_reason(ref.environment)
+    secret = session.manifest.secret_in(ref.environment, ref.name)
+    kind = kind_of(session, ref.environment, secret).rehearsal()
+    if kind is None:
         raise UsageError(
-            f"the manifest does not say where `{secret.name}` logs in, or who may change it",
-            hint=f"describe `[secrets.{secret.name}.target]`: host, port, database, and `admin`, "
-            "the secret that holds a login which may administer others",
-            code="rotation.target",
+            f"a `{secret.kind}` cannot be rehearsed: there is no throw-away one",
+            hint=f"`keyturn rotate {ref.name} -e {ref.environment} --dry-run` shows the plan",
+            code="rotation.rehearsal",
         )
-    admin = (
-        _admin(session, environment, str(asked["admin"]))
-        if administer
-        else {_USERNAME: SecretValue(b""), _PASSWORD: SecretValue(b"")}
-    )
-    logins = asked.get("logins")
-    return PostgresTarget(
-        host=str(asked["host"]),
-        port=int(str(asked.get("port", 5432))),
-        database=str(asked.get("database", "postgres")),
-        sslmode=str(asked.get("sslmode", "prefer")),
-        admin_user=admin[_USERNAME].reveal_text(),
-        admin_password=admin[_PASSWORD],
-        owner_role=str(asked["owner_role"]) if "owner_role" in asked else None,
-        logins=(str(logins[0]), str(logins[1])) if isinstance(logins, tuple) else None,
-        ca_file=str(asked["sslrootcert"]) if "sslrootcert" in asked else None,
-    )
+    token = Token(new_id(session.entropy))
+    begun = access.record(Action.ROTATION_REHEARSE, str(ref), Outcome.BEGUN)
+    outcome = Outcome.FAILED
+    try:
+        failed = False
+        for line in rehearse(kind, _current_values(session, ref), token=token):
+            failed = failed or line.failure is not None
+            yield line
+        outcome = Outcome.FAILED if failed else Outcome.DONE
+    finally:
+        access.settle(begun, outcome)
 
 
-def _admin(
-    session: Session, environment: EnvironmentName, name: str
-) -> Mapping[FieldName, SecretValue]:
-    secret = session.manifest.secret_in(environment, name)
-    held = session.store.read_many(environment, [secret.name]).get(secret.name)
-    lacking = [
-        field for field in (_USERNAME, _PASSWORD) if held is None or field not in held.values
-    ]
-    if held is None or lacking:
-        raise Missing(
-            f"`{environment}/{name}`, the administering login, lacks {', '.join(lacking)}",
-            [f"{name}.{field}" for field in lacking],
-            hint=f"`keyturn set {name} -e {environment}`",
-        )
-    return held.values
+def _current_values(session: Session, ref: SecretRef) -> Values | None:
+    if session.store.state(ref).current is None:
+        return None
+    return session.store.read(ref, Stage.CURRENT).values
 
 
 def _plan(session: Session, ref: SecretRef, secret: Secret, kind: RotationKind) -> Plan:
+    grace = int(secret.grace.total_seconds())
     return Plan(
         kind=str(secret.kind),
         strategy=str(secret.strategy or "default"),
         old_version=session.store.state(ref).current,
         overlaps=kind.overlaps,
-        grace_seconds=int(secret.grace.total_seconds()),
+        grace_seconds=kind.first_wait(grace),
+        reversible=kind.reversible,
+        later_waits=tuple(kind.later_waits(grace)),
     )
 
 

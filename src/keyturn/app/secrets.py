@@ -34,10 +34,13 @@ __all__ = [
     "roll_back",
     "set_field",
     "set_fields",
+    "undeclared_note",
+    "undeclared_secrets",
 ]
 
 
 _EMPTY = SecretValue(b"")
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,10 @@ def store_current(
         fields = secret.fields
         # Read only where something is kept: a damaged version can then be replaced.
         if state.current is not None and not set(fields) <= set(values):
-            values = {**session.store.read(ref, Stage.CURRENT).values, **values}
+            current = session.store.read(ref, Stage.CURRENT).values
+            # Not what a rotation keeps beside them, such as a vendor's id of the key: that
+            # belongs to the value that is replaced.
+            values = {**{name: current[name] for name in fields if name in current}, **values}
         # What only names something, and stands in the manifest, needs no giving.
         named = {
             name: SecretValue.from_text(text)
@@ -156,7 +162,11 @@ def get_value(
     """
     name, field = session.manifest.find_field(text, environment)
     ref = SecretRef(environment, name)
-    found = session.store.read(ref, selector)
+    try:
+        found = session.store.read(ref, selector)
+    except NotFound as error:
+        error.hint = _where_versions_are(session, ref)
+        raise
     if field not in found.values:
         raise NotFound(
             f"version {found.version.number} of `{ref}` has no field `{field}`",
@@ -169,6 +179,16 @@ def get_value(
         detail={"field": field, "version": found.version.number},
     )
     return found, field
+
+
+def _where_versions_are(session: Session, ref: SecretRef) -> str:
+    # The store knows no command line, so it cannot name the whole command.
+    if session.store.history(ref):
+        return f"`keyturn history {ref.name} -e {ref.environment}` lists its versions"
+    return (
+        f"`keyturn set {ref.name} -e {ref.environment}` or "
+        f"`keyturn generate --missing -e {ref.environment}` gives it one"
+    )
 
 
 def list_secrets(session: Session, environment: EnvironmentName) -> list[SecretRow]:
@@ -191,6 +211,28 @@ def list_secrets(session: Session, environment: EnvironmentName) -> list[SecretR
             )
         )
     return rows
+
+
+def undeclared_secrets(session: Session, environment: EnvironmentName) -> list[SecretName]:
+    """Return the secrets that the store holds for *environment* and the manifest does not name."""
+    declared = {secret.name for secret in session.manifest.secrets_in(environment)}
+    return sorted(name for name in session.store.states(environment) if name not in declared)
+
+
+def undeclared_note(session: Session, environment: EnvironmentName) -> str | None:
+    """Return what to tell a person of them, and how to keep their values; None without any."""
+    names = undeclared_secrets(session, environment)
+    if not names:
+        return None
+    held = ", ".join(f"`{name}`" for name in names[:_MAX_NAMED])
+    held += f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    first = names[0]
+    return (
+        f"the store holds values for `{environment}` that keyturn.toml does not declare: {held}; "
+        f"where `{first}` was renamed, give it its old name back; or declare that too, without a "
+        f"variable, and run `keyturn get {first} -e {environment} | "
+        f"keyturn set NEW-NAME - --keep-newline -e {environment}`"
+    )
 
 
 def list_history(

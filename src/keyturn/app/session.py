@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +14,17 @@ from keyturn._internal import durable
 from keyturn._internal.database import Database
 from keyturn.app.access import Access, LocalPolicy
 from keyturn.app.bundled import BundledStore
+from keyturn.app.clockwatch import clock_note
 from keyturn.app.config import Settings, local_principal, local_source
 from keyturn.app.project import ProjectPaths, find_project
-from keyturn.audit import AuditLog, Event, Record, Segments
+from keyturn.audit import AuditLog, Event, Position, Record, Segments
 from keyturn.core.clock import Clock, SystemClock
 from keyturn.core.entropy import Entropy, SystemEntropy
 from keyturn.core.ports import Digester, Store
 from keyturn.core.value import SecretValue
 from keyturn.crypto import KeyedDigester, new_identity, public_key, recipient, sign
 from keyturn.deliver.bundle import BundleFiles
-from keyturn.errors import Corrupt, KeyturnError
+from keyturn.errors import Corrupt, KeyturnError, NotFound
 from keyturn.manifest import Manifest, load
 from keyturn.rotate import Journal
 from keyturn.stores import (
@@ -97,16 +101,18 @@ class AnchoredLog:
 
     def _advance(self) -> None:
         # The change is durable by now: to fail here would be to say that it is not.
+        self._waiting = False
         try:
-            self.write_anchor()
+            self._anchor(self.log.written())
         except KeyturnError as error:
             self._notes.append(error.message)
 
     def write_anchor(self) -> None:
         """Remember the present head outside the store."""
-        self._waiting = False
-        head = self.log.head()
-        write_anchor(self._keys, Anchor(self._store_id, head.seq, head.head))
+        self._anchor(self.log.head())
+
+    def _anchor(self, position: Position) -> None:
+        write_anchor(self._keys, Anchor(self._store_id, position.seq, position.head))
 
 
 @dataclass(slots=True)
@@ -119,6 +125,8 @@ class Session:
         embedded: The same store, for what only it has: keys, sealed items, upkeep.
         manifest_stamp: Of the manifest's file when it was read.
         notes: What the person should hear, found while opening and since.
+        reopen: Opens another one of the same project, for another thread; whoever
+            calls it closes it.
     """
 
     paths: ProjectPaths
@@ -136,6 +144,7 @@ class Session:
     clock: Clock
     entropy: Entropy
     signing_key: SecretValue
+    reopen: Callable[[], Session]
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -205,11 +214,20 @@ def read_manifest(paths: ProjectPaths) -> tuple[Manifest, str]:
     Return the project's manifest and the stamp of the file it was read from.
 
     Raises:
+        NotFound: It is no plain file.
         ManifestError: It is wrong; every problem is listed.
     """
     # The stamp first: a file changed between the two then looks changed, not current.
     stamp = fast.manifest_stamp(str(paths.folder))
-    with paths.manifest.open("rb") as file:
+    # Not blocking: a pipe in the file's place would be waited for.
+    descriptor = os.open(paths.manifest, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotFound(
+                f"`{paths.manifest}` is no plain file",
+                hint="move it away and bring the manifest back, from version control or a backup",
+                code="project.absent",
+            )
         data = file.read(MAX_MANIFEST_BYTES + 1)
     return load(data, file=str(paths.manifest)), stamp
 
@@ -223,6 +241,7 @@ def open_session(
     accept_rollback: bool = False,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
+    read: tuple[Manifest, str] | None = None,
 ) -> Session:
     """
     Open the project at *project_dir*, or at or above the working folder.
@@ -231,6 +250,7 @@ def open_session(
         reason: Why, for the record; `KEYTURN_REASON` stands in.
         accept_rollback: Do not refuse a store that is older than its anchor; the
             caller asks for it and records it.
+        read: What `read_manifest` gave, so that it need not be read again.
 
     Raises:
         NotFound: There is no project, or it has no store.
@@ -241,8 +261,10 @@ def open_session(
     clock = clock or SystemClock()
     entropy = entropy or SystemEntropy()
     fast.forbid_core()
+    # Asked once, however many threads open the store.
+    ask_passphrase = functools.cache(ask_passphrase)
     paths = find_project(project_dir, settings.key_home)
-    manifest, stamp = read_manifest(paths)
+    manifest, stamp = read or read_manifest(paths)
     store_id = paths.store_id()
     embedded = open_store(
         paths.database,
@@ -262,6 +284,17 @@ def open_session(
             entropy,
             reason or settings.reason,
             accept_rollback=accept_rollback,
+            reopen=functools.partial(
+                open_session,
+                settings,
+                project_dir=paths.folder,
+                reason=reason,
+                ask_passphrase=ask_passphrase,
+                clock=clock,
+                entropy=entropy,
+                # By the same one: what was judged by it is then done by it, too.
+                read=(manifest, stamp),
+            ),
         )
     except BaseException:
         embedded.database.close()
@@ -278,6 +311,7 @@ def _assemble(  # noqa: PLR0917 - private, and called once
     reason: str | None,
     *,
     accept_rollback: bool,
+    reopen: Callable[[], Session],
 ) -> Session:
     database, store_id = embedded.database, embedded.store_id
     signing_key = _item(embedded, SIGNING_KEY)
@@ -294,6 +328,9 @@ def _assemble(  # noqa: PLR0917 - private, and called once
     # The fast path only appends: that it can is seen to here, by every other command.
     notes += segments.maintain()
     bundles = BundleFiles(paths.bundles, keys, entropy=entropy)
+    behind = clock_note(log, clock)
+    if behind is not None:
+        notes.append(behind)
     access = Access(
         audit=audit,
         database=database,
@@ -321,6 +358,7 @@ def _assemble(  # noqa: PLR0917 - private, and called once
         clock=clock,
         entropy=entropy,
         signing_key=signing_key,
+        reopen=reopen,
         notes=notes,
     )
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from keyturn._internal import durable
+from keyturn.app.session import Session
+from keyturn.core.ids import EnvironmentName, VariableName
 from keyturn.errors import UsageError
+from keyturn.manifest import EnvEntry, EnvFile, find_values, holds_value, is_placeholder
 
-__all__ = ["shred"]
+__all__ = ["kept_nowhere", "shred"]
 
 
 def shred(path: Path) -> None:
@@ -35,3 +39,49 @@ def shred(path: Path) -> None:
     finally:
         os.close(descriptor)
     durable.unlink(path)
+
+
+def kept_nowhere(session: Session, environment: EnvironmentName, file: EnvFile) -> list[str]:
+    """
+    Return the places in *file* where something stands that an import takes nowhere.
+
+    Those are values that are commented out or replaced by a later line, and comments
+    that hold one. What only stands for a value is no loss, nor is one that the line
+    which counts holds too.
+    """
+    secrets = _secret_variables(session, environment)
+    live = {entry.name: entry for entry in file.live}
+    commented = (entry for entry in (*file.entries, *file.replaced) if entry.commented_out)
+    found: dict[int, str] = {}
+    for entry in file.replaced:
+        last = live.get(entry.name)
+        if not entry.commented_out and entry.value and last and entry.value != last.value:
+            found[entry.line] = f"{entry.name} (line {entry.line}, which line {last.line} replaces)"
+    for entry in commented:
+        same = live.get(entry.name)
+        if _is_real(entry, secrets) and (same is None or entry.value != same.value):
+            found[entry.line] = f"{entry.name} (commented out, line {entry.line})"
+    harmless = {entry.line for entry in (*file.entries, *file.replaced) if entry.commented_out}
+    for line, text in file.remarks:
+        what = next((what for _, what in find_values(text)), None)
+        if what is not None and line not in harmless:
+            found[line] = f"{what} (in the comment on line {line})"
+    return [found[line] for line in sorted(found)]
+
+
+def _is_real(entry: EnvEntry, secrets: Collection[VariableName]) -> bool:
+    # Only to tell a value from what stands for one.
+    text = entry.value.reveal_text()
+    if is_placeholder(text):
+        return False
+    return entry.name in secrets or holds_value(entry.name, text) is not None
+
+
+def _secret_variables(session: Session, environment: EnvironmentName) -> set[VariableName]:
+    """Return the variables whose values are secret; a login's name is not."""
+    return {
+        variable
+        for secret in session.manifest.secrets_in(environment)
+        for variable, name in secret.variables.items()
+        if name not in secret.identifiers
+    }

@@ -22,7 +22,7 @@ from keyturn.errors import Conflict, NotFound, Problem, UsageError
 from keyturn.manifest import draft, load, parse_env
 from keyturn.stores import Anchor, create, describe, write_anchor
 
-__all__ = ["Started", "start_project"]
+__all__ = ["Started", "find_example", "is_example", "read_example", "start_project"]
 
 _MAX_EXAMPLE_BYTES = 1024 * 1024
 
@@ -82,9 +82,10 @@ def start_project(
     paths = ProjectPaths(folder.resolve(), settings.key_home)
     _refuse_keys_within(paths)
     if paths.locator.exists():
+        more = f"; `keyturn init --update --from {example}` adds what is new in that file"
         raise Conflict(
             f"`{paths.folder}` has a store already",
-            hint="`keyturn status` shows it; nothing was changed",
+            hint=f"`keyturn status` shows it; nothing was changed{more if example else ''}",
             code="project.exists",
         )
     started = Started(folder=paths.folder, key_folder=paths.key_home)
@@ -92,12 +93,12 @@ def start_project(
         if example is not None:
             raise Conflict(
                 f"`{paths.manifest}` exists and is not overwritten",
-                hint="run `keyturn init` without `--from` to make its store, "
-                "or move the file away first",
+                hint="run `keyturn init` without `--from` to make its store; "
+                f"`keyturn init --update --from {example}` adds what is new in that file",
                 code="project.manifest_exists",
             )
     else:
-        _draft(paths, example or _find_example(paths.folder), name, started)
+        _draft(paths, example or find_example(paths.folder), name, started)
     manifest = load(paths.manifest.read_bytes(), file=str(paths.manifest))
     rendered = [c.render.path for c in manifest.consumers.values() if c.render is not None]
     started.ignored, started.not_ignored = ensure_ignored(paths.folder, rendered)
@@ -119,12 +120,12 @@ def _draft(paths: ProjectPaths, example: Path | None, name: str | None, started:
     if example is None:
         data, label = b"", "nothing"
     else:
-        data, label = _read_example(example), str(example)
+        data, label = read_example(example), str(example)
     file = parse_env(data, file=label)
     drafted = draft(
         file,
         project_name=name or _name_of(paths.folder),
-        example=example is None or _is_example(example),
+        example=example is None or is_example(example),
     )
     failpoints.hit("init.manifest")
     durable.replace(paths.manifest, drafted.text.encode("utf-8"), mode=0o644, point="manifest")
@@ -138,7 +139,7 @@ def _draft(paths: ProjectPaths, example: Path | None, name: str | None, started:
 _EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist")
 
 
-def _find_example(folder: Path) -> Path | None:
+def find_example(folder: Path) -> Path | None:
     """
     Return the example of an .env in *folder*, or None where there is nothing to draft from.
 
@@ -157,11 +158,19 @@ def _find_example(folder: Path) -> Path | None:
     return None
 
 
-def _is_example(path: Path) -> bool:
+def is_example(path: Path) -> bool:
+    """Tell by its name whether *path* is an example of an .env, and not a real one."""
     return any(word in path.name for word in ("example", "sample", "template", "dist"))
 
 
-def _read_example(example: Path) -> bytes:
+def read_example(example: Path) -> bytes:
+    """
+    Return the content of *example*.
+
+    Raises:
+        NotFound: It is not there.
+        UsageError: It cannot be read, or is larger than 1 MiB.
+    """
     try:
         with example.open("rb") as file:
             data = file.read(_MAX_EXAMPLE_BYTES + 1)

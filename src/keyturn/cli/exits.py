@@ -38,7 +38,8 @@ MEANINGS: dict[Exit, str] = {
     Exit.DENIED: "not allowed, or the store is sealed",
     Exit.CONFLICT: "somebody else was first, or holds what is needed",
     Exit.UNKNOWN: "the outcome is unknown: run the command again, or `keyturn rotate --resume`",
-    Exit.UNREACHABLE: "the store, a target or the disk did not answer: try again later",
+    Exit.UNREACHABLE: "the store, a target or the disk did not answer, or it is too early: "
+    "try again later",
     Exit.BUG: "a fault in Keyturn itself: please report it",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -58,6 +59,7 @@ _BY_FAMILY: dict[type[errors.KeyturnError], Exit] = {
     errors.OutcomeUnknown: Exit.UNKNOWN,
     errors.VerificationFailed: Exit.BAD,
     errors.RotationFailed: Exit.BAD,
+    errors.NotYet: Exit.UNREACHABLE,
     errors.IntegrityError: Exit.BAD,
     errors.DeliveryError: Exit.BAD,
     errors.InternalError: Exit.BUG,

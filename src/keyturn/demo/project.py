@@ -47,19 +47,23 @@ def finished_manifest(settings: Mapping[str, str]) -> str:
 
 def bought(secrets: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """
-    Return those of *secrets* that nobody here can make, and that are needed and missing.
+    Return those of *secrets* that are needed and missing, and that nobody here can make.
 
     Args:
         secrets: Entries of `keyturn list --json`.
     """
     from keyturn.manifest import Making, SecretKind, kind_spec
 
+    def is_made_here(kind: SecretKind) -> bool:
+        # There is no Redis on the stage that could be told of a new password.
+        return kind_spec(kind).making is not Making.NONE and kind is not SecretKind.REDIS_LOGIN
+
     return [
         secret
         for secret in secrets
         if secret["required"]
         and not secret["complete"]
-        and kind_spec(SecretKind(secret["kind"])).making is Making.NONE
+        and not is_made_here(SecretKind(secret["kind"]))
     ]
 
 

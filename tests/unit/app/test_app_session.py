@@ -133,6 +133,28 @@ def test_an_anchor_that_cannot_be_written_is_told(project, session):
     assert all("the rollback anchor" in note for note in session.notes)
 
 
+def test_the_anchor_tells_how_far_the_log_came(project, session):
+    """After each commit, and not by what was undone."""
+
+    def reached():
+        return (project.keys / "anchor").read_text().split()[2:4]
+
+    def expected():
+        head = session.audit.log.head()
+        return [f"{head.seq:020d}", head.head.hex()]
+
+    set_field(session, DEVELOPMENT, "session", NEW)
+    before = reached()
+    assert expected() == before
+    failpoints.arm("database.commit:error")
+    with pytest.raises(OSError):
+        set_field(session, DEVELOPMENT, "session", NEW)
+    assert before == reached()
+    set_field(session, DEVELOPMENT, "session", NEW)
+    assert expected() == reached()
+    assert before < reached()
+
+
 @pytest.mark.parametrize("state", ["missing", "torn"])
 def test_an_anchor_that_is_lost_is_told_and_written_anew(state, project):
     """This once an older copy would not be noticed; the person hears of it."""

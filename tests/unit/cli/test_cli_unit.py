@@ -67,6 +67,8 @@ def made(family):
         return family([problem])
     if family is errors.Missing:
         return family("m", ["A"])
+    if family is errors.NotYet:
+        return family("m", person=True)
     return family("m")
 
 

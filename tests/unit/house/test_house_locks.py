@@ -34,7 +34,10 @@ def wanted(name):
     """Return what `pyproject.toml` asks a lock to hold."""
     project, groups = source.settings()["project"], source.settings()["dependency-groups"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["postgres"]]
+    asked = [*project["dependencies"]]
+    # `all` names the other extras of this project, and nothing else.
+    for extra in Requirement(extras["all"][0]).extras:
+        asked += extras[extra]
     if name == "dev":
         asked += [*extras["demo"], *groups["test"], *groups["check"], *groups["build"]]
     return [Requirement(text) for text in asked]
@@ -43,7 +46,7 @@ def wanted(name):
 @locks
 def test_a_lock_names_no_host(name):
     """Where packages come from is the machine's affair; what they are is ours."""
-    words = ("http", "file:", "--index", "--extra-index", "--find-links", "--trusted", "@")
+    words = ("://", "file:", "--index", "--extra-index", "--find-links", "--trusted", "@")
     assert [] == [word for word in words if word in text_of(name)]
 
 

@@ -33,12 +33,19 @@ BANNED_CALLS = {
 # end at its adapter, so that it can be replaced, and so that its exceptions,
 # which may quote a value, cannot travel.
 VENDORS = {
+    "apprise": ("notify/",),
     "argon2": ("crypto/",),
+    "boto3": ("testing/",),
+    "botocore": ("targets/",),
     "click": ("cli/",),
     "cryptography": ("crypto/",),
+    "httpx": ("targets/", "testing/"),
+    "joserfc": ("crypto/", "targets/", "testing/"),
     "msgspec": ("audit/",),
+    "paramiko": ("targets/",),
     "psycopg": ("demo/", "targets/", "testing/"),
     "pyrage": ("crypto/", "fast.py"),
+    "redis": ("targets/", "testing/"),
     "rich": ("cli/", "demo/"),
     "tomlkit": ("manifest/",),
 }

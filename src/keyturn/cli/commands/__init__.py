@@ -23,6 +23,7 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "init": Verb("init", "Declare", "Draft keyturn.toml from a .env.example and make the store."),
     "import": Verb("import_", "Declare", "Take the values of a real .env into the store."),
+    "scaffold": Verb("scaffold", "Declare", "Write scripts, units and runbook; check them."),
     "generate": Verb("generate", "Make and keep", "Generate values, by default those missing."),
     "random": Verb("random", "Make and keep", "Print one random value; store nothing."),
     "set": Verb("set", "Make and keep", "Store a value given by prompt, stdin or file."),
@@ -33,7 +34,9 @@ VERBS: dict[str, Verb] = {
     "run": Verb("run", "Deliver", "Start a program with its secrets in its environment."),
     "render": Verb("render", "Deliver", "Write the files that consumers read."),
     "rotate": Verb("rotate", "Rotate and prove", "Replace a credential, losing nothing."),
+    "tick": Verb("tick", "Rotate and prove", "Do all that is due; for timers and cron."),
     "status": Verb("status", "Rotate and prove", "Show ages, due dates and rotations."),
+    "remind": Verb("remind", "Rotate and prove", "Tell the contacts what is due or stuck."),
     "test": Verb("test", "Rotate and prove", "Prove that every secret is there and works."),
     "audit": Verb("audit", "Rotate and prove", "Show, verify or export the audit log."),
     "doctor": Verb("doctor", "Look after", "Check the store, its keys and its files."),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from keyturn.app.secrets import Imported, import_values
 from keyturn.app.settings import TakenSettings, take_settings
-from keyturn.app.shred import shred
+from keyturn.app.shred import kept_nowhere, shred
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
     confirm_change,
@@ -85,13 +86,14 @@ def command(
         done = import_values(session, where, parsed)
         given = {VariableName(entry.name): entry.value for entry in parsed.live}
         settings = take_settings(session, where, given, write=with_settings)
+        nowhere = kept_nowhere(session, where, parsed)
     if as_json:
         output.data(_document(parsed, done, settings))
     else:
         _tell(output, where, parsed, done, settings)
     taken = bool(done.stored or done.unchanged or settings.written or settings.unchanged)
-    unread = [f"line {problem.line}" for problem in parsed.problems]
-    left = [*done.unknown, *settings.refused, *unread]
+    unread = [f"line {problem.line}" for problem in parsed.unread]
+    left = _Left([*done.unknown, *settings.refused, *unread], nowhere)
     _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
     return Exit.DONE if taken else Exit.NOTHING
 
@@ -152,16 +154,43 @@ def _read(file: Path) -> bytes:
     return data
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """
+    What of a file is in the store's keeping nowhere, so that the file must stay.
+
+    Args:
+        refused: Names and lines that were not taken.
+        nowhere: Values in comments and lines that do not count.
+    """
+
+    refused: Sequence[str]
+    nowhere: Sequence[str]
+
+    @property
+    def hint(self) -> str:
+        ways = []
+        if self.refused:
+            ways.append("declare them in keyturn.toml")
+        if self.nowhere:
+            ways.append(
+                "store with `keyturn set` what is needed of the lines that do not count, and "
+                "remove them"
+            )
+        return f"{'; '.join(ways)}{';' if self.nowhere else ' and'} import again"
+
+
 def _offer_shred(
-    file: Path, output: Output, *, wanted: bool | None, taken: bool, left: Sequence[str]
+    file: Path, output: Output, *, wanted: bool | None, taken: bool, left: _Left
 ) -> None:
     if not taken or wanted is False:
         return
-    if left:
+    names = [*left.refused, *left.nowhere]
+    if names:
         # Their only copy may be this one.
-        text = f"`{file}` is kept: it holds what was not taken: {', '.join(left)}"
+        text = f"`{file}` is kept: it holds what was not taken: {', '.join(names)}"
         if wanted:
-            raise Conflict(text, hint="declare them in keyturn.toml and import again")
+            raise Conflict(text, hint=left.hint)
         output.say(text)
         return
     if wanted is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keyturn.app.secrets import list_secrets
+from keyturn.app.secrets import list_secrets, undeclared_note
 from keyturn.cli.options import (
     environment_option,
     json_option,
@@ -31,7 +31,10 @@ def command(environment: str | None, project_dir: Path | None, as_json: bool, qu
     with opened(project_dir=project_dir, output=output) as session:
         where = pick_environment(session, environment)
         rows = list_secrets(session, where)
+        note = undeclared_note(session, where)
         now = session.clock.now()
+    if note is not None:
+        output.warn(note)
     if as_json:
         output.data(
             [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from keyturn.app.generation import RANDOM_FORMATS, random_for_person
 from keyturn.cli.output import Output
 from keyturn.cli.verb import verb
 from keyturn.core.entropy import SystemEntropy
+from keyturn.errors import UsageError
 from keyturn.fast import write_value
 
 EXAMPLES = """
@@ -15,6 +18,9 @@ keyturn random                                   # 32 bytes as base64: 44 charac
 keyturn random --format hex                      # 32 bytes: 64 characters
 keyturn random --format alphanumeric --length 32
 """
+
+
+_SETTING = re.compile(r"`(bytes|length) = ([0-9]+)`")
 
 
 @verb(examples=EXAMPLES)
@@ -34,9 +40,14 @@ def command(form: str, size_bytes: int | None, length: int | None, quiet: int) -
 
     The bits of entropy are said on standard error; under 112 is refused.
     """
-    value, bits = random_for_person(
-        form, size_bytes=size_bytes, length=length, entropy=SystemEntropy()
-    )
+    try:
+        value, bits = random_for_person(
+            form, size_bytes=size_bytes, length=length, entropy=SystemEntropy()
+        )
+    except UsageError as error:
+        # The rule is the manifest's too, and names its settings.
+        error.hint = _SETTING.sub(r"`--\1 \2`", error.hint or "")
+        raise
     write_value(value.reveal())
     # Cut, not rounded: never more than there are.
     Output(quiet=quiet).say(f"{int(bits)} bits of entropy")

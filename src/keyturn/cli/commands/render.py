@@ -18,6 +18,7 @@ from keyturn.cli.options import (
 )
 from keyturn.cli.output import Output
 from keyturn.cli.verb import verb
+from keyturn.errors import UsageError
 
 EXAMPLES = """
 keyturn render -e production
@@ -29,12 +30,14 @@ keyturn render --check              # is each delivered copy current?
 @verb(examples=EXAMPLES)
 @consumer_option("Only this consumer's file; default: every consumer's.")
 @click.option("--check", is_flag=True, help="Write nothing; say whether each copy is current.")
+@click.option("--replace", is_flag=True, help="Write also over a file that Keyturn did not write.")
 @environment_option
 @json_option
 @talk_options
 def command(
     consumer: str | None,
     check: bool,
+    replace: bool,
     environment: str | None,
     project_dir: Path | None,
     as_json: bool,
@@ -44,14 +47,19 @@ def command(
     Write each consumer's file as `[consumers.NAME.render]` describes it.
 
     Owner and mode are set before the first byte, and the file is replaced
-    atomically. With `--check`, exit code 1 says that a copy is not current and 3
+    atomically; one that Keyturn did not write is left alone, unless you say
+    `--replace`. With `--check`, exit code 1 says that a copy is not current and 3
     that no consumer has a file.
     """
+    if check and replace:
+        raise UsageError("`--check` writes nothing, and `--replace` writes", hint="give one")
     output = Output(quiet=quiet)
     with opened(project_dir=project_dir, output=output) as session:
         where = pick_environment(session, environment)
-        act = check_rendered if check else render
-        results = act(session, where, consumer)
+        if check:
+            results = check_rendered(session, where, consumer)
+        else:
+            results = render(session, where, consumer, replace=replace)
     stale = [result for result in results if result.differences]
     if as_json:
         output.data(

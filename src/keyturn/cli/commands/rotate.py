@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from keyturn.app import rotation as rotations
 from keyturn.app.secrets import find_secret
 from keyturn.app.session import Session
+from keyturn.cli import rotating
 from keyturn.cli.exits import Exit, exit_of
 from keyturn.cli.options import (
     confirm_change,
@@ -24,17 +26,20 @@ from keyturn.cli.options import (
 from keyturn.cli.output import Output
 from keyturn.cli.progress import StepDisplay
 from keyturn.cli.prompt import ask_value, confirm
+from keyturn.cli.supply import PersonSupplier
 from keyturn.cli.verb import verb
-from keyturn.core.clock import rfc3339
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef
 from keyturn.errors import KeyturnError, UsageError
+from keyturn.manifest import Priority
 from keyturn.rotate import Report
 
 EXAMPLES = """
 keyturn rotate db --dry-run                    # the plan; nothing is touched
+keyturn rotate db --rehearse                   # every step, on a throw-away credential
 keyturn rotate db -e production --reason 'ninety days'
-keyturn rotate db --now                        # without grace
+keyturn rotate stripe                          # shows what to do, asks for the new key
+keyturn rotate --all --priority critical       # in order, side by side
 keyturn rotate --resume                        # finish whatever was interrupted
 keyturn rotate root-key                        # Keyturn's own: also data-key
 """
@@ -42,31 +47,53 @@ keyturn rotate root-key                        # Keyturn's own: also data-key
 _OWN_KEYS = ("root-key", "data-key")
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What was asked, once it is known to make sense together."""
+
+    name: str | None
+    everything: bool
+    priority: str | None
+    resuming: bool
+    give_up: bool
+    now: bool
+    dry_run: bool
+    rehearse: bool
+    passphrase: bool
+    source: str | None
+    at_once: int
+    yes: bool
+
+
 @verb(examples=EXAMPLES)
 @click.argument("name", required=False, shell_complete=secret_completion)
+@click.option("--all", "everything", is_flag=True, help="Every secret, in order and in waves.")
+@click.option(
+    "--priority",
+    type=click.Choice([word.value for word in Priority]),
+    help="With --all: those of this priority only.",
+)
 @click.option("--resume", "resuming", is_flag=True, help="Go on with what was interrupted.")
 @click.option("--give-up", is_flag=True, help="End an open rotation where it is.")
-@click.option("--now", is_flag=True, help="Without grace: the old credential ends at once.")
+@click.option("--now", is_flag=True, help="Without waiting: the old credential ends at once.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; touch nothing.")
+@click.option("--rehearse", is_flag=True, help="Try every step on a throw-away credential.")
+@click.option("--from-file", "source", help="Guided kinds: read the new value; `-` for stdin.")
+@click.option("--at-once", default=4, type=click.IntRange(1, 32), help="With --all: side by side.")
 @click.option("--passphrase", is_flag=True, help="root-key: take the new one from a passphrase.")
 @environment_option
 @reason_option
 @yes_option
 @json_option
 @talk_options
-def command(
-    name: str | None,
-    resuming: bool,
-    give_up: bool,
-    now: bool,
-    dry_run: bool,
-    passphrase: bool,
+def command(  # noqa: PLR0911 - one return for each thing that may be asked
+    *,
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
-    yes: bool,
     as_json: bool,
     quiet: int,
+    **options: object,
 ) -> int:
     """
     Rotate the secret NAME: make a new credential, prove it, move every consumer,
@@ -74,37 +101,83 @@ def command(
 
     Whatever step it dies in, `--resume` goes on or goes back. Where a consumer
     does not come up healthy, the old version is put back by itself. With a grace
-    the command ends when both credentials are valid; `--resume` finishes later.
+    the command ends when both credentials are valid; `--resume` or `keyturn tick`
+    finishes later. What only a person can do is said, and waited for.
     `--give-up` ends a rotation that cannot go on, and leaves the target to you.
     """
     output = Output(as_json=as_json, quiet=quiet)
-    if resuming and dry_run:
-        raise UsageError("`--resume` has no `--dry-run`", hint="`keyturn status` shows its step")
-    if name is None and not resuming:
-        raise UsageError("name the secret to rotate", hint="`keyturn status` lists what is due")
+    asked = _Options(**options)  # type: ignore[arg-type] # click has checked each by its type
+    _require_sense(asked)
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
-        if name in _OWN_KEYS:
-            return _own_key(session, output, name, passphrase=passphrase, dry_run=dry_run)
+        if asked.name in _OWN_KEYS:
+            return _own_key(
+                session,
+                output,
+                asked.name or "",
+                passphrase=asked.passphrase,
+                dry_run=asked.dry_run,
+            )
         where = pick_environment(session, environment)
-        if dry_run:
-            return _dry_run(session, output, find_secret(session, where, name or ""), now=now)
-        if resuming:
-            return _resume(session, output, where, name, now=now)
-        ref = find_secret(session, where, name or "")
-        if give_up:
-            return _give_up(session, output, ref, yes=yes)
-        confirm_change(session, where, f"rotate `{ref}`?", yes=yes)
-        if now and (unseen := rotations.unseen_consumers(session, ref)):
-            output.warn(
-                f"{', '.join(unseen)} cannot be reloaded or seen to use the new version, and the "
-                "old one ends at once: restart now, or leave `--now` away"
-            )
-        with StepDisplay(output, str(ref)) as display:
-            report = rotations.rotate(
-                session, ref, now=now, listener=display.progress, say=display.say
-            )
-        _tell(output, [report])
-        return Exit.DONE
+        if asked.everything:
+            return _everything(session, output, where, asked)
+        if asked.resuming:
+            return _resume(session, output, where, asked)
+        ref = find_secret(session, where, asked.name or "")
+        if asked.dry_run:
+            return _dry_run(session, output, ref, now=asked.now)
+        if asked.rehearse:
+            return rotating.rehearse_one(session, output, ref)
+        if asked.give_up:
+            return _give_up(session, output, ref, yes=asked.yes)
+        return _one(session, output, ref, asked)
+
+
+def _require_sense(asked: _Options) -> None:
+    if asked.resuming and asked.dry_run:
+        raise UsageError("`--resume` has no `--dry-run`", hint="`keyturn status` shows its step")
+    if asked.everything and (asked.name or asked.resuming or asked.give_up or asked.source):
+        raise UsageError(
+            "`--all` takes no name, value, `--resume` or `--give-up`",
+            hint="`keyturn rotate --resume` alone goes on with everything that is open",
+        )
+    if asked.priority and not asked.everything:
+        raise UsageError("`--priority` belongs to `--all`", hint="keyturn rotate --all --priority")
+    if asked.name is None and not asked.resuming and not asked.everything:
+        raise UsageError("name the secret to rotate", hint="`keyturn status` lists what is due")
+
+
+def _one(session: Session, output: Output, ref: SecretRef, asked: _Options) -> int:
+    confirm_change(session, ref.environment, f"rotate `{ref}`?", yes=asked.yes)
+    if asked.now and (unseen := rotations.unseen_consumers(session, ref)):
+        output.warn(
+            f"{', '.join(unseen)} cannot be reloaded or seen to use the new version, and the "
+            "old one ends at once: restart now, or leave `--now` away"
+        )
+    supplier = PersonSupplier(output, source=asked.source)
+    with StepDisplay(output, str(ref)) as display:
+        report = rotations.rotate(
+            session,
+            ref,
+            now=asked.now,
+            supplier=supplier,
+            listener=display.progress,
+            say=display.say,
+        )
+    rotating.tell(output, [report])
+    if supplier.refused is not None:
+        raise supplier.refused
+    return Exit.DONE
+
+
+def _everything(session: Session, output: Output, where: EnvironmentName, asked: _Options) -> int:
+    if asked.dry_run or asked.rehearse:
+        return rotating.preview_all(
+            session, output, where, priority=asked.priority, rehearse=asked.rehearse
+        )
+    confirm_change(session, where, f"rotate every secret of `{where}`?", yes=asked.yes)
+    return rotating.rotate_all(
+        session, output, where, priority=asked.priority, now=asked.now, at_once=asked.at_once
+    )
 
 
 def _dry_run(session: Session, output: Output, ref: SecretRef, *, now: bool) -> int:
@@ -121,7 +194,7 @@ def _give_up(session: Session, output: Output, ref: SecretRef, *, yes: bool) -> 
     confirm(f"end the rotation of `{ref}` where it is, unfinished?", yes=yes)
     report = rotations.give_up(session, ref)
     if output.as_json:
-        output.data([_document(report)])
+        output.data([rotating.document(report)])
     current = session.store.state(ref).current
     output.say(
         f"{ref}: given up; version {current or 'none'} is in use, and the target may accept "
@@ -131,11 +204,9 @@ def _give_up(session: Session, output: Output, ref: SecretRef, *, yes: bool) -> 
     return Exit.DONE
 
 
-def _resume(
-    session: Session, output: Output, where: EnvironmentName, name: str | None, *, now: bool
-) -> int:
-    if name is not None:
-        refs = [find_secret(session, where, name)]
+def _resume(session: Session, output: Output, where: EnvironmentName, asked: _Options) -> int:
+    if asked.name is not None:
+        refs = [find_secret(session, where, asked.name)]
     else:
         refs = [each.ref for each in rotations.open_rotations(session)]
         if not refs:
@@ -143,63 +214,29 @@ def _resume(
             if output.as_json:
                 output.data([])
             return Exit.DONE
+    supplier = PersonSupplier(output, source=asked.source) if asked.name is not None else None
     reports: list[Report] = []
     worst: KeyturnError | None = None
     for ref in refs:
         try:
             with StepDisplay(output, str(ref)) as display:
                 report = rotations.resume(
-                    session, ref, now=now, listener=display.progress, say=display.say
+                    session,
+                    ref,
+                    now=asked.now,
+                    supplier=supplier,
+                    listener=display.progress,
+                    say=display.say,
                 )
             reports.append(report)
         except KeyturnError as error:
             # One that cannot go on now must not keep the others from it.
             output.error(error)
             worst = worst or error
-    _tell(output, reports)
+    rotating.tell(output, reports)
+    if supplier is not None and supplier.refused is not None:
+        raise supplier.refused
     return exit_of(worst) if worst is not None else Exit.DONE
-
-
-def _tell(output: Output, reports: list[Report]) -> None:
-    if output.as_json:
-        output.data([_document(report) for report in reports])
-    failed: KeyturnError | None = None
-    for report in reports:
-        found, ref = report.rotation, report.rotation.ref
-        try:
-            report.require_success()
-        except KeyturnError as error:
-            if failed is not None:
-                output.error(failed)
-            failed = error
-            continue
-        if report.waits_until is not None:
-            output.say(
-                f"{ref}: version {found.new_version} is in use; the old one stays valid until "
-                f"{rfc3339(report.waits_until)[:19]}Z, then "
-                f"`keyturn rotate --resume {ref.name} -e {ref.environment}` ends it",
-                important=True,
-            )
-        else:
-            output.say(f"{ref}: version {found.new_version} is in use, rotation done")
-    if failed is not None:
-        raise failed
-
-
-def _document(report: Report) -> dict[str, object]:
-    found = report.rotation
-    return {
-        "rotation": found.id,
-        "environment": found.ref.environment,
-        "secret": found.ref.name,
-        "state": found.state.value,
-        "step": found.step.value,
-        "old_version": found.plan.old_version,
-        "new_version": found.new_version,
-        "waits_until": report.waits_until,
-        "error": found.error,
-        "notes": list(report.notes),
-    }
 
 
 def _own_key(
@@ -211,16 +248,22 @@ def _own_key(
             if name == "root-key"
             else "every value is sealed again under a new data key, in batches"
         )
+        if output.as_json:
+            output.data([{"step": "rotate", "text": text}])
         output.say(text)
         return Exit.DONE
+    facts: dict[str, object]
     if name == "root-key":
         phrase = ask_value("New passphrase of the store") if passphrase else None
         folder = rotations.rotate_root(session, phrase=phrase)
-        output.say(
-            "the root key is replaced"
-            + ("" if passphrase else f"; the new key file is in {folder}: back it up")
+        facts = {"source": "passphrase" if passphrase else "key-file", "folder": str(folder)}
+        said = "the root key is replaced" + (
+            "" if passphrase else f"; the new key file is in {folder}: back it up"
         )
     else:
-        done = rotations.rotate_data_keys(session)
-        output.say(f"{done.versions} versions sealed under a new data key")
+        facts = {"versions": rotations.rotate_data_keys(session).versions}
+        said = f"{facts['versions']} versions sealed under a new data key"
+    if output.as_json:
+        output.data({"key": name, **facts})
+    output.say(said)
     return Exit.DONE

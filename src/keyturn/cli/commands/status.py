@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+import click
+
 from keyturn.app.inspection import StatusRow, status
+from keyturn.app.secrets import undeclared_note
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
     environment_option,
@@ -16,27 +21,62 @@ from keyturn.cli.options import (
 from keyturn.cli.output import Output, age
 from keyturn.cli.verb import verb
 from keyturn.core.clock import SystemClock
+from keyturn.errors import UsageError
 
 EXAMPLES = """
 keyturn status
 keyturn status -e production --json
+keyturn status -e production --format prometheus
+keyturn status -e production --format ics
 """
 
 
 @verb(examples=EXAMPLES)
 @environment_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "prometheus", "ics"]),
+    help="A table, JSON, Prometheus text, or a calendar of the due dates.",
+)
 @json_option
 @talk_options
-def command(environment: str | None, project_dir: Path | None, as_json: bool, quiet: int) -> int:
+def command(
+    environment: str | None,
+    project_dir: Path | None,
+    form: str | None,
+    as_json: bool,
+    quiet: int,
+) -> int:
     """Show every secret's version, age, due date, and the last rotation and its outcome."""
+    if as_json and form not in {None, "json"}:
+        raise UsageError("`--json` and `--format` ask for two things", hint="give one of them")
     output = Output(quiet=quiet)
     with opened(project_dir=project_dir, output=output) as session:
         where = pick_environment(session, environment)
         rows = status(session, where)
-    if as_json:
-        output.data([_document(row) for row in rows])
-        return Exit.DONE
+        note = undeclared_note(session, where)
+        if note is not None:
+            output.warn(note)
+        project = session.manifest.project.name
     now = SystemClock().now()
+    match form or ("json" if as_json else "table"):
+        case "json":
+            output.data([_document(row) for row in rows])
+        case "prometheus":
+            from keyturn.cli.prometheus import prometheus_text
+
+            output.text(prometheus_text(project, where, rows, now=now))
+        case "ics":
+            from keyturn.cli.calendar_file import calendar_text
+
+            output.text(calendar_text(project, where, rows, now=now))
+        case _:
+            _table(output, where, rows, now)
+    return Exit.DONE
+
+
+def _table(output: Output, where: str, rows: Sequence[StatusRow], now: datetime) -> None:
     output.table(
         ["secret", "kind", "version", "age", "due in", "state", "last rotation", "consumers"],
         [
@@ -62,7 +102,6 @@ def command(environment: str | None, project_dir: Path | None, as_json: bool, qu
                 f"`keyturn rotate --resume {row.secret.name} -e {where}`",
                 important=True,
             )
-    return Exit.DONE
 
 
 def _last(row: StatusRow) -> str:
@@ -83,6 +122,7 @@ def _document(row: StatusRow) -> dict[str, object]:
         "created_at": row.created_at,
         "max_age_seconds": row.secret.max_age,
         "due_at": row.due_at,
+        "overdue_at": row.overdue_at,
         "state": row.verdict,
         "consumers": list(row.consumers),
         "last_rotation": None
