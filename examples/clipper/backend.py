@@ -1,5 +1,5 @@
 """
-Clipper's backend: a small service that changes its database login without dropping a request.
+Clipper's backend: a small service that changes its secrets without dropping a request.
 
 It takes everything it needs from its environment, as `keyturn run` gives it:
 
@@ -8,41 +8,51 @@ It takes everything it needs from its environment, as `keyturn run` gives it:
     GET /health   is it well, and which version of each secret does it run on
     GET /clips    the newest clips, through the connection pool
     GET /fresh    who the database says we are, through a new login
+    GET /cached   a value in Redis, written and read
+    GET /token    an access token and a session of `?user=`
+    GET /whoami   whose they are: `Authorization: Bearer`, `Cookie`
+    GET /seed     the length of the second factor's seed of `?user=`, kept encrypted
+
+The first three are all that it cannot do without; the others answer 404 where their
+secret is not there.
 
 On SIGHUP it reads the file that Keyturn keeps current for it (`CLIPPER_ENV_FILE`),
-opens a new pool, sends new requests there, waits until the last request on the old
-pool is answered, and only then reports the new versions. Where the new login does
-not work it stays on the old one and goes on reporting that: whoever asked for the
-change sees that it did not happen.
+makes everything anew with what stands there, sends new requests to it, waits until the
+last request on the old is answered, and only then reports the new versions. Where
+something new does not work it stays on the old and goes on reporting that: whoever
+asked for the change sees that it did not happen.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
-import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
-
-REQUIRED = (
-    "DB_HOST",
-    "DB_PORT",
-    "DB_USER",
-    "DB_PASSWORD",
-    "DB_NAME",
-    "DB_SSLMODE",
-    "ENVIRONMENT",
-    "PORT",
+from delivery import (
+    ENV_FILE,
+    BadSettings,
+    complete,
+    delivered,
+    read_versions,
+    versions_text,
 )
+from keys import Refused, Seeds, Sessions, Tokens
+
+PID_FILE = Path(os.environ.get("CLIPPER_PID_FILE") or "run/backend.pid")
 POOL_SIZE = 4
 # Every request ends within these bounds, so a drained pool is a matter of seconds.
 CONNECT_SECONDS = 5
@@ -50,49 +60,32 @@ QUERY_SECONDS = 10
 WAIT_SECONDS = 10
 
 
-class BadSettings(Exception):
-    """The environment or the file that replaces it cannot be used; the text says why."""
-
-
 class Busy(Exception):
-    """Every connection of the pool stayed in use for too long."""
+    """Every connection of the pool stayed in use for too long, or Redis did not answer."""
+
+
+class Missing(Exception):
+    """This service was not given what the page needs."""
 
 
 class Database:
     """
-    One login to the database: its settings, its pool, and how many requests use it.
+    One login to the database and its pool.
 
     Connections are opened at once, so that a login that does not work is found here.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = settings
-        self.versions = read_versions(settings.get("KEYTURN_VERSIONS", ""))
-        self._requests = 0
-        self._idle = threading.Condition()
         self._pool: queue.LifoQueue[psycopg.Connection[Any]] = queue.LifoQueue()
         try:
             for _ in range(POOL_SIZE):
-                self._pool.put(self.login())
+                self._pool.put(connect(settings))
         except psycopg.Error:
-            self._close()
+            self.close()
             raise
 
-    def login(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            host=self._settings["DB_HOST"],
-            port=self._settings["DB_PORT"],
-            user=self._settings["DB_USER"],
-            password=self._settings["DB_PASSWORD"],
-            dbname=self._settings["DB_NAME"],
-            sslmode=self._settings["DB_SSLMODE"],
-            connect_timeout=CONNECT_SECONDS,
-            options=f"-c statement_timeout={QUERY_SECONDS}s",
-            application_name="clipper-backend",
-            autocommit=True,
-        )
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Run *statement* on a connection of the pool."""
         try:
             connection = self._pool.get(timeout=WAIT_SECONDS)
@@ -100,17 +93,73 @@ class Database:
             raise Busy from None
         try:
             if connection.closed:
-                connection = self.login()
-            return connection.execute(statement).fetchall()
+                connection = connect(self._settings)
+            return connection.execute(statement, values or None).fetchall()
         finally:
             # A connection that broke goes back too: whoever takes it opens a new one.
             self._pool.put(connection)
 
     def whoami(self) -> str:
         """Log in anew and return the name that the database knows us by."""
-        with self.login() as connection:
+        with connect(self._settings) as connection:
             row = connection.execute("SELECT session_user").fetchone()
         return str(row[0]) if row else ""
+
+    def close(self) -> None:
+        while not self._pool.empty():
+            self._pool.get().close()
+
+
+class Cache:
+    """Redis, where there is one; *works* says whether it let us in."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._client = redis.Redis(
+            host=settings.get("REDIS_HOST") or "localhost",
+            port=int(settings.get("REDIS_PORT") or 6379),
+            password=settings["REDIS_PASSWORD"],
+            socket_timeout=CONNECT_SECONDS,
+            # The server ends sessions when a password is taken away: then we connect again.
+            retry=Retry(NoBackoff(), 2),
+            decode_responses=True,
+        )
+        self._failures = (redis.RedisError, OSError)
+        self.works = self.set_and_get("hello") is not None
+
+    def set_and_get(self, text: str) -> str | None:
+        """Write *text* and return what is read then; None where Redis does not let us."""
+        try:
+            self._client.set("clip", text)
+            return str(self._client.get("clip"))
+        except self._failures:
+            return None
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Outfit:
+    """
+    Everything that is made of one delivery of settings, and how many requests use it.
+
+    Raises:
+        BadSettings, psycopg.Error: Something of it does not work.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self.versions = read_versions(settings.get("KEYTURN_VERSIONS", ""))
+        self._requests = 0
+        self._idle = threading.Condition()
+        self.tokens = optional(Tokens, settings, "JWT_PRIVATE_KEY_B64")
+        self.sessions = optional(Sessions, settings, "SESSION_SECRET")
+        self.seeds = optional(Seeds, settings, "MFA_ENCRYPTION_KEYS")
+        self.cookie_name = settings.get("SESSION_COOKIE_NAME") or "clipper_session"
+        self.database = Database(settings)
+        self.cache = optional(Cache, settings, "REDIS_PASSWORD")
 
     def enter(self) -> None:
         with self._idle:
@@ -122,40 +171,45 @@ class Database:
             self._idle.notify_all()
 
     def drain(self) -> None:
-        """Wait for the requests that use this login, then close its connections."""
+        """Wait for the requests that use this, then close its connections."""
         with self._idle:
             self._idle.wait_for(lambda: self._requests == 0)
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
-        while not self._pool.empty():
-            self._pool.get().close()
+    def close(self) -> None:
+        self.database.close()
+        if self.cache is not None:
+            self.cache.close()
 
 
 class Service:
-    """What the requests share: the database in use and the versions it is reported under."""
+    """What the requests share: the outfit in use and the versions it is reported under."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.environment = settings["ENVIRONMENT"]
-        self._current = Database(settings)
+        self._current = Outfit(settings)
         self.versions = self._current.versions
-        # Held while a request takes the current database and while that is replaced,
+        # Held while a request takes the current outfit and while that is replaced,
         # so that no request can take one that is already drained.
         self._lock = threading.Lock()
 
-    @contextmanager
-    def database(self) -> Iterator[Database]:
+    @contextlib.contextmanager
+    def outfit(self) -> Iterator[Outfit]:
         with self._lock:
-            database = self._current
-            database.enter()
+            outfit = self._current
+            outfit.enter()
         try:
-            yield database
+            yield outfit
         finally:
-            database.leave()
+            outfit.leave()
 
     def replace(self, settings: Mapping[str, str]) -> None:
-        """Move to the login in *settings*, or raise and stay."""
-        new = Database(settings)
+        """Move to what *settings* say, or raise and stay."""
+        new = Outfit(settings)
+        before = self._current.cache
+        if before is not None and before.works and not (new.cache and new.cache.works):
+            new.close()
+            raise BadSettings("Redis does not let us in, and did before")
         with self._lock:
             old, self._current = self._current, new
         old.drain()
@@ -165,8 +219,17 @@ class Service:
         self._current.drain()
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a page may know of who asks."""
+
+    user: int
+    token: str
+    cookies: Mapping[str, str]
+
+
 class Handler(BaseHTTPRequestHandler):
-    """The three pages."""
+    """The pages."""
 
     server: Server
     protocol_version = "HTTP/1.1"
@@ -175,21 +238,38 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        page = PAGES.get(self.path.partition("?")[0])
+        page = PAGES.get(urlsplit(self.path).path)
         if page is None:
-            self._answer(404, {"reason": "no such page"})
+            self._answer(HTTPStatus.NOT_FOUND, {"reason": "no such page"})
             return
         service = self.server.service
-        # The answer is on its way before the login counts as unused.
-        with service.database() as database:
+        # The answer is on its way before the outfit counts as unused.
+        with service.outfit() as outfit:
             try:
-                status, document = 200, page(service, database)
+                status, document = HTTPStatus.OK, page(service, outfit, self._request())
+            except Missing as error:
+                status, document = HTTPStatus.NOT_FOUND, {"reason": str(error)}
+            except Refused as error:
+                status, document = HTTPStatus.UNAUTHORIZED, {"reason": str(error)}
             except (psycopg.Error, Busy) as error:
-                log(f"{self.path} failed: {describe(error)}")
-                status, document = 503, {"status": "unavailable", "reason": public_reason(error)}
+                log(f"{urlsplit(self.path).path} failed: {describe(error)}")
+                status = HTTPStatus.SERVICE_UNAVAILABLE
+                document = {"status": "unavailable", "reason": public_reason(error)}
             self._answer(status, document)
 
-    def _answer(self, status: int, document: object) -> None:
+    def _request(self) -> Request:
+        user = parse_qs(urlsplit(self.path).query).get("user", ["1"])[0]
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        cookies: SimpleCookie = SimpleCookie()
+        with contextlib.suppress(CookieError):
+            cookies.load(self.headers.get("Cookie", ""))
+        return Request(
+            user=int(user) if user.isdecimal() else 1,
+            token=token if scheme == "Bearer" else "",
+            cookies={name: morsel.value for name, morsel in cookies.items()},
+        )
+
+    def _answer(self, status: HTTPStatus, document: object) -> None:
         body = json.dumps(document).encode() + b"\n"
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -215,14 +295,14 @@ class Server(ThreadingHTTPServer):
         log(f"a client went away: {type(sys.exception()).__name__}")
 
 
-def health(service: Service, database: Database) -> dict[str, object]:
+def health(service: Service, outfit: Outfit, _request: Request) -> dict[str, object]:
     versions = service.versions
-    database.query("SELECT 1")
+    outfit.database.query("SELECT 1")
     return {"status": "ok", "environment": service.environment, "versions": versions}
 
 
-def clips(_service: Service, database: Database) -> dict[str, object]:
-    rows = database.query(
+def clips(_service: Service, outfit: Outfit, _request: Request) -> dict[str, object]:
+    rows = outfit.database.query(
         "SELECT id, streamer, title, seconds FROM clips ORDER BY id DESC LIMIT 20"
     )
     return {
@@ -232,65 +312,112 @@ def clips(_service: Service, database: Database) -> dict[str, object]:
     }
 
 
-def fresh(_service: Service, database: Database) -> dict[str, object]:
-    return {"login": database.whoami()}
+def fresh(_service: Service, outfit: Outfit, _request: Request) -> dict[str, object]:
+    return {"login": outfit.database.whoami()}
 
 
-PAGES = {"/health": health, "/clips": clips, "/fresh": fresh}
+def cached(_service: Service, outfit: Outfit, request: Request) -> dict[str, object]:
+    found = needed(outfit.cache, "Redis").set_and_get(str(request.user))
+    if found is None:
+        raise Busy("Redis did not answer as it should")
+    return {"cached": found}
 
 
-def read_versions(text: str) -> dict[str, int]:
-    """Return `db=3 jwt=1` as a mapping."""
-    try:
-        return {name: int(number) for name, number in (item.split("=") for item in text.split())}
-    except ValueError:
-        raise BadSettings("KEYTURN_VERSIONS does not read like `db=3 jwt=1`") from None
+def token(_service: Service, outfit: Outfit, request: Request) -> dict[str, object]:
+    user = str(request.user)
+    tokens, sessions = needed(outfit.tokens, "tokens"), needed(outfit.sessions, "sessions")
+    return {
+        "token": tokens.issue(user),
+        "cookie": f"{outfit.cookie_name}={sessions.issue(user)}",
+    }
 
 
-# An entry of the rendered file: a bare word, 'as it stands' or "with a \ before some".
-_LINE = re.compile(
-    r"""^(?:export\ )?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=
-        (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^\s'"#]*) )
-        [ \t]*$""",
-    re.VERBOSE | re.MULTILINE | re.DOTALL,
-)
-
-
-def read_dotenv(text: str) -> dict[str, str]:
-    """Return the variables of a dotenv file as Keyturn renders it."""
+def whoami(_service: Service, outfit: Outfit, request: Request) -> dict[str, object]:
     found = {}
-    for match in _LINE.finditer(text):
-        value = match["single"] if match["single"] is not None else match["bare"]
-        if match["double"] is not None:
-            value = re.sub(r"\\(.)", r"\1", match["double"], flags=re.DOTALL)
-        found[match["name"]] = value
+    if request.token:
+        found["token"] = needed(outfit.tokens, "tokens").user_of(request.token)
+    if outfit.cookie_name in request.cookies:
+        cookie = request.cookies[outfit.cookie_name]
+        found["session"] = needed(outfit.sessions, "sessions").user_of(cookie)
+    if not found:
+        raise Refused("nobody has signed in")
+    return {"user": found}
+
+
+def seed(_service: Service, outfit: Outfit, request: Request) -> dict[str, object]:
+    seeds = needed(outfit.seeds, "second factors")
+    # The first one to come has the row: whoever is second reads it.
+    outfit.database.query(
+        "WITH made AS (INSERT INTO mfa_seeds (user_id, key_id, nonce, sealed)"
+        " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM made",
+        (request.user, *seeds.seal(request.user, os.urandom(20))),
+    )
+    (row,) = outfit.database.query(
+        "SELECT key_id, nonce, sealed FROM mfa_seeds WHERE user_id = %s", (request.user,)
+    )
+    return {"bytes": len(seeds.open(request.user, *row)), "key": row[0]}
+
+
+Page = Callable[[Service, Outfit, Request], dict[str, object]]
+PAGES: Mapping[str, Page] = {
+    "/health": health,
+    "/clips": clips,
+    "/fresh": fresh,
+    "/cached": cached,
+    "/token": token,
+    "/whoami": whoami,
+    "/seed": seed,
+}
+
+Made = TypeVar("Made")
+
+
+def optional(
+    make: Callable[[Mapping[str, str]], Made], settings: Mapping[str, str], variable: str
+) -> Made | None:
+    """Return what *make* makes of *settings*; None where *variable* is not among them."""
+    if not settings.get(variable):
+        return None
+    try:
+        return make(settings)
+    except ImportError as error:
+        log(f"going on without what {variable} is for: {error}")
+        return None
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        # Not its words, which may quote what they are about.
+        raise BadSettings(f"{variable} cannot be used ({type(error).__name__})") from None
+
+
+def needed(found: Made | None, what: str) -> Made:
+    if found is None:
+        raise Missing(f"this service has no {what}")
     return found
 
 
-def complete(settings: Mapping[str, str], source: str) -> Mapping[str, str]:
-    """Return *settings*, or raise with the names of all that are missing."""
-    missing = [name for name in REQUIRED if not settings.get(name)]
-    if missing:
-        raise BadSettings(f"{source} lacks {', '.join(missing)}")
-    for name in ("PORT", "DB_PORT"):
-        if not settings[name].isdecimal():
-            raise BadSettings(f"{name} in {source} is not a number")
-    return settings
+def connect(settings: Mapping[str, str]) -> psycopg.Connection[Any]:
+    """Log in to the database."""
+    return psycopg.connect(
+        host=settings["DB_HOST"],
+        port=settings["DB_PORT"],
+        user=settings["DB_USER"],
+        password=settings["DB_PASSWORD"],
+        dbname=settings["DB_NAME"],
+        sslmode=settings["DB_SSLMODE"],
+        connect_timeout=CONNECT_SECONDS,
+        options=f"-c statement_timeout={QUERY_SECONDS}s",
+        application_name="clipper-backend",
+        autocommit=True,
+    )
 
 
-def reload(service: Service, env_file: Path) -> None:
-    """Move to what *env_file* says; whatever is wrong with it, the service goes on."""
+def reload(service: Service) -> None:
+    """Move to what was delivered; whatever is wrong with it, the service goes on."""
     try:
-        text = env_file.read_bytes().decode(errors="surrogateescape")
-        service.replace(complete(read_dotenv(text), str(env_file)))
+        service.replace(complete(delivered(), str(ENV_FILE)))
     except (OSError, BadSettings, psycopg.Error) as error:
-        log(f"reload refused, staying on the old login: {describe(error)}")
+        log(f"reload refused, staying on what was in use: {describe(error)}")
     else:
         log(f"reloaded, now on {versions_text(service.versions)}")
-
-
-def versions_text(versions: Mapping[str, int]) -> str:
-    return " ".join(f"{name}={number}" for name, number in versions.items()) or "no versions"
 
 
 def describe(error: Exception) -> str:
@@ -302,7 +429,7 @@ def describe(error: Exception) -> str:
 def public_reason(error: Exception) -> str:
     """Return what a stranger may know of *error*: no host, no user."""
     if isinstance(error, Busy):
-        return "every database connection is in use"
+        return str(error) or "every database connection is in use"
     return f"the database did not answer as it should ({type(error).__name__})"
 
 
@@ -319,8 +446,6 @@ def write_pid(path: Path) -> None:
 
 
 def main() -> int:
-    env_file = Path(os.environ.get("CLIPPER_ENV_FILE") or "run/backend.env")
-    pid_file = Path(os.environ.get("CLIPPER_PID_FILE") or "run/backend.pid")
     try:
         settings = complete(dict(os.environ), "the environment")
         service = Service(settings)
@@ -333,15 +458,15 @@ def main() -> int:
     signals = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    write_pid(pid_file)
+    write_pid(PID_FILE)
     log(f"listening on 127.0.0.1:{server.server_port}, on {versions_text(service.versions)}")
     while signal.sigwait(signals) == signal.SIGHUP:
-        reload(service, env_file)
+        reload(service)
 
     server.shutdown()
     server.server_close()
     service.stop()
-    pid_file.unlink(missing_ok=True)
+    PID_FILE.unlink(missing_ok=True)
     log("stopped")
     return 0
 

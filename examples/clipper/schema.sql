@@ -21,4 +21,12 @@ SELECT 'streamer_' || n % 7, 'clip number ' || n, 10 + n % 50
 FROM generate_series(1, 200) AS n
 WHERE NOT EXISTS (SELECT FROM clips);
 
+-- The seeds of second factors. The id of the key that encrypted a row stands beside it.
+CREATE TABLE IF NOT EXISTS mfa_seeds (
+    user_id bigint PRIMARY KEY,
+    key_id  text  NOT NULL,
+    nonce   bytea NOT NULL,
+    sealed  bytea NOT NULL
+);
+
 COMMIT;
