@@ -90,7 +90,7 @@ def run(
     """
     parser = argparse.ArgumentParser(description=doc.partition("\n\n")[0])
     parser.add_argument(f"--{what}", dest="count", type=int, default=count)
-    parser.add_argument("--folder", default=".")
+    parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--profile", metavar="FILE")
     asked = parser.parse_args()
     profiler = cProfile.Profile() if asked.profile else None

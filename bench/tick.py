@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--secrets", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=21)
     parser.add_argument("--at-once", type=int, default=16)
-    parser.add_argument("--folder", default=".")
+    parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--only", choices=["nothing", "due"])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
