@@ -4,6 +4,8 @@ Makes a test run say what it really tried.
 - `--require NAME` (all suites, where CI=true): a test of that suite, or with that
   marker, that is skipped counts as failed. A fresh machine that lacks a server must
   not look like one on which the server was tested.
+- A test with the marker `optional` may be skipped even so: it needs what only some
+  machines have, such as another vendor's program, or a user who is not root.
 - The summary lists which adapters ran against the real thing and which against a
   stand-in. A test says so by the fixture or the marker `postgres`, by
   `adapter("name")` for another real thing, by `adapter("name", real=False)` for a fake.
@@ -41,6 +43,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "optional(why): may be skipped where CI=true")
     config.addinivalue_line(
         "markers", "adapter(name, real=True): runs against this adapter, or a stand-in for it"
     )
@@ -76,7 +79,8 @@ def pytest_runtest_makereport(item, call):
     adapters = adapters_of(item)
     names = {suite_of(item.path), *(mark.name for mark in item.iter_markers())}
     names |= {name.split()[0] for name in adapters}
-    refuse_skip(report, names, config=item.config)
+    if item.get_closest_marker("optional") is None:
+        refuse_skip(report, names, config=item.config)
     if report.when == "call" and not report.skipped:
         # What pytest carries from the worker process to the one that reports.
         report.user_properties.extend((PROPERTY, name) for name in adapters)

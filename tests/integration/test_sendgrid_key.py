@@ -187,7 +187,7 @@ class TestAlone:
         before = alone.world.credentials()
         alone.simulator.fail_next("POST", Fault.LOST)
         alone.refused(OutcomeUnknown, alone.made)
-        kind_in(alone.setup).clean_up(TOKEN, alone.current)
+        kind_in(alone.setup).clean_up(TOKEN, current=alone.current)
         assert alone.world.credentials() == before
 
     def test_without_any_key_nothing_is_said_to_be_clean(self, alone):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import botocore.exceptions
 
 from keyturn.core.value import SecretValue
@@ -61,12 +63,13 @@ class AwsAccessKeyWorld:
 
     def use(self, values):
         secret = SecretValue.from_text(values["secret_access_key"])
-        client = self.server.client("s3", (values["access_key_id"], secret))
         # The emulator takes an inactive key, which AWS does not: its status is looked at too.
         if values["access_key_id"] not in self.credentials():
             return False
+        client = self.server.client("s3", (values["access_key_id"], secret))
         try:
-            client.list_buckets()
+            with contextlib.closing(client):
+                client.list_buckets()
         except botocore.exceptions.ClientError as error:
             if error.response["Error"]["Code"] in {"InvalidAccessKeyId", "SignatureDoesNotMatch"}:
                 return False
@@ -92,6 +95,8 @@ class AwsAccessKeyWorld:
         raise NotImplementedError
 
     def close(self):
+        if hasattr(self, "iam"):
+            self.iam.close()
         self.server.stop()
 
 

@@ -107,6 +107,14 @@ def texts_of(values):
     return {str(name): value.reveal_text() for name, value in values.items()}
 
 
+def given_name(setup):
+    """Return the user name that is not drawn by lot, where the secret has one."""
+    if "username" not in setup.fields:
+        return {}
+    name = "unused" if setup.kind == "postgres-login" else setup.first["username"]
+    return {FieldName("username"): SecretValue.from_text(name)}
+
+
 def kind_in(setup, *, supplier=None, clock=None, protected=True):
     """Build the kind of *setup*, as the application does."""
 
@@ -116,10 +124,8 @@ def kind_in(setup, *, supplier=None, clock=None, protected=True):
             tuple(FieldName(name) for name in setup.fields),
             Settings(algorithm=setup.target.get("algorithm")),
             entropy=SystemEntropy(),
-            # As the application does: a login's name is chosen by its kind.
-            given={FieldName("username"): SecretValue(b"unused")}
-            if "username" in setup.fields
-            else {},
+            # As the application does: the kind chooses PostgreSQL's, another keeps its own.
+            given=given_name(setup),
         )
 
     context = KindContext(

@@ -92,8 +92,11 @@ def lacking_fields(
         if not secret.required:
             continue
         held = current.get(secret.name)
-        for field, variable in secret.fields.items():
+        # A field that nobody is given hinders nobody, beside one that somebody is.
+        wanted = [field for field, variable in secret.fields.items() if variable is not None]
+        for field in wanted or secret.fields:
             if held is None or field not in held.values:
+                variable = secret.fields[field]
                 lacking.append((secret.name, str(variable or f"{secret.name}.{field}")))
     return lacking
 

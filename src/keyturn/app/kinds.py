@@ -17,6 +17,7 @@ from keyturn.targets import build
 __all__ = ["NobodyThere", "by_hand", "kind_of", "needs_target"]
 
 _USERNAME = FieldName("username")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # A person fetches their values, so a run without one does not begin them.
 _BY_HAND = frozenset({SecretKind.GUIDED, SecretKind.TWITCH_APP})
 # The port of a target that names none.
@@ -96,7 +97,7 @@ def kind_of(
         admin=_admin(session, environment, secret, required=administer),
         admin_name=_text(secret.target.get("admin")),
         grace_seconds=int(secret.grace.total_seconds()),
-        make=lambda: _made(session, secret),
+        make=lambda: _made(session, environment, secret),
         supplier=supplier or NobodyThere(),
         clock=session.clock,
         entropy=session.entropy,
@@ -106,11 +107,16 @@ def kind_of(
     return build(str(secret.kind), context)
 
 
-def _made(session: Session, secret: Secret) -> Values:
+def _made(session: Session, environment: EnvironmentName, secret: Secret) -> Values:
     identity = secret.identity
     if secret.kind is SecretKind.POSTGRES_LOGIN:
         # The kind chooses between its two logins; what is made here is the password.
         identity = {_USERNAME: "unused", **identity}
+    elif secret.kind is SecretKind.REDIS_LOGIN and _USERNAME not in identity:
+        # The user stays who it is; a first one has to be named in the manifest.
+        held = session.store.read_many(environment, [secret.name]).get(secret.name)
+        if held is not None and _USERNAME in held.values:
+            identity = {_USERNAME: held.values[_USERNAME].reveal_text(), **identity}
     return make_values(replace(secret, identity=identity), entropy=session.entropy)
 
 
@@ -167,21 +173,30 @@ def _siblings(
     if place is None:
         return {}
     found: dict[str, Values] = {}
+    own = session.store.read_many(environment, [secret.name]).get(secret.name)
     for where in session.manifest.environments:
         names = [
             other.name
             for other in session.manifest.secrets_in(where)
-            if other.kind is secret.kind
-            and _place(other) == place
-            and (where, other.name) != (environment, secret.name)
+            if other.kind is secret.kind and (where, other.name) != (environment, secret.name)
         ]
         for name, held in session.store.read_many(where, names).items():
-            found[f"{where}/{name}"] = held.values
+            there = _place(session.manifest.secret_in(where, name))
+            # One server may be called by many names; two that share a login with its
+            # password are one for certain.
+            if there == place or (own is not None and _same_login(own.values, held.values)):
+                found[f"{where}/{name}"] = held.values
     return found
+
+
+def _same_login(one: Values, other: Values) -> bool:
+    return bool(one) and all(other.get(field) == value for field, value in one.items())
 
 
 def _place(secret: Secret) -> tuple[str, int] | None:
     host = secret.target.get("host")
     if not isinstance(host, str):
         return None
+    if host in _LOOPBACK:
+        host = "localhost"
     return host, int(str(secret.target.get("port", _PORTS.get(secret.kind, 0))))

@@ -29,12 +29,15 @@ from keyturn.core.model import SecretRef, Values, VersionedValue
 from keyturn.core.ports import RotationKind
 from keyturn.errors import KeyturnError, NotFound, Unavailable, UsageError
 from keyturn.manifest import Consumer, Render, SecretKind
+from keyturn.rotate import State, Step
 
 __all__ = ["Wanted", "prove_retrieval"]
 
 _HEALTH_SECONDS = 5.0
 # Whoever is asked can tell an old one of these from the one in use; of the rest, what is
 # signed or encrypted with the old one goes on being readable, and ought to.
+# Where a stuck rotation has not shown that the old credential is dead.
+_ENDING = frozenset({Step.RETIRE, Step.PROVE})
 _ENDED = frozenset(
     {
         SecretKind.POSTGRES_LOGIN,
@@ -223,7 +226,9 @@ def _live(name: str, trial: _Trial) -> Probe:
     return Probe(name, "live", lambda: [live_check(name, trial.kind, trial.held.values)])
 
 
-def _retired(session: Session, environment: EnvironmentName, trial: _Trial) -> Probe | Check | None:
+def _retired(  # noqa: PLR0911 - one return for each reason
+    session: Session, environment: EnvironmentName, trial: _Trial
+) -> Probe | Check | None:
     """Return the trial of the version before the one in use; None where there is none to try."""
     secret = trial.row.secret
     if secret.kind not in _ENDED:
@@ -233,7 +238,11 @@ def _retired(session: Session, environment: EnvironmentName, trial: _Trial) -> P
     if number is None:
         return None
     name = str(secret.name)
-    if trial.row.open_rotation is not None:
+    open_one = trial.row.open_rotation
+    if open_one is not None and open_one.state is State.STUCK and open_one.step in _ENDING:
+        words = f"version {number} is not proven dead: the rotation is stuck at `{open_one.step}`"
+        return Check(name, "retired", Result.FAIL, words)
+    if open_one is not None:
         words = f"version {number} may still work: a rotation is open"
         return Check(name, "retired", Result.SKIPPED, words)
     try:

@@ -192,7 +192,9 @@ def plan_rotation(session: Session, ref: SecretRef, *, now: bool) -> list[PlanLi
     if now:
         plan = plan.without_waits
     state = session.store.state(ref)
-    said = dict(kind.describe(_current_values(session, ref)))
+    said: dict[str, str] = {}
+    for step, text in kind.describe(_current_values(session, ref)):
+        said[step] = f"{said[step]}; {text}" if step in said else text
     consumers = [c.name for c in session.manifest.consumers_of(ref.environment, ref.name)]
     number, phase = state.next_number, 0
     lines = []

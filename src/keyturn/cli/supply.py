@@ -43,11 +43,15 @@ class PersonSupplier:
         Return values that *examine* accepted; None where nobody is there to be asked.
 
         Raises:
-            UsageError: What was read has not one value for each of *fields*.
             Unavailable: Whoever could say whether it is right did not answer.
         """
         if self._source is not None:
-            values = self._read(fields)
+            try:
+                values = self._read(fields)
+            except UsageError as error:
+                # Nothing, or nothing that can be read: what waits goes on waiting.
+                self.refused = error
+                return None
             return values if self._accepts(values, examine) else None
         if not has_terminal():
             return None

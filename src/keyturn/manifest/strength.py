@@ -107,7 +107,8 @@ _MAX_LOOKED_AT = 65_536
 
 # The last word of a variable's name, once words that only qualify are taken off.
 _SECRET_WORDS = words(
-    "apikey credential credentials dsn pass passphrase passwd password pepper pw pwd secret token"
+    "apikey credential credentials dsn htpasswd licence license otp pass passcode passphrase passwd"
+    " password pepper pin pw pwd secret token totp"
 )
 _PASSWORD_WORDS = words("pass passphrase passwd password pw pwd")
 _LOGIN_WORDS = words("auth basicauth credential credentials creds userpass")

@@ -113,7 +113,11 @@ class Steps:
 
     def retire(self, rotation: Rotation) -> Effect:
         self._require_current(rotation, _new_number(rotation))
-        self._kind.retire(self._new(rotation), self._known_old(rotation))
+        new = self._new(rotation)
+        self._kind.retire(new, self._known_old(rotation))
+        # A request that was given up may have been carried out since, so that the
+        # provider has a credential of ours whose value nobody has.
+        self._kind.clean_up(Token(rotation.id), current=new)
         return Effect()
 
     def prove(self, rotation: Rotation) -> Effect:

@@ -82,6 +82,7 @@ class TwoPasswords(OnePhase):
         pending = values_of(current, self._make())
         with self._server.acting(current) as connection:
             self._refuse_unfit(connection, username_of(pending))
+            users.require_may_end_sessions(connection)
         return pending
 
     def apply(self, current: Values | None, pending: Values) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "refuse_topology",
     "refuse_unfit",
     "replicas",
+    "require_may_end_sessions",
     "save",
     "sha256",
 ]
@@ -218,3 +219,16 @@ def _sessions(connection: Connection, name: str) -> list[_Session]:
         if facts.get("user", DEFAULT_USER) == name and "id" in facts:
             found.append(_Session(facts["id"], "S" in facts.get("flags", "")))
     return found
+
+
+def require_may_end_sessions(connection: Connection) -> None:
+    """
+    Return where sessions may be listed and ended; asked before anything is changed.
+
+    Raises:
+        Rejected: A right is missing; the message names the command.
+    """
+    connection.ask("CLIENT", "ID")
+    connection.ask("CLIENT", "LIST")
+    # No session has this number, so none is ended.
+    connection.ask("CLIENT", "KILL", "ID", str(2**62))

@@ -119,7 +119,9 @@ class StripeKeyByApi(StripeKey):
                 " target, and resume",
                 code=DENIED,
             )
-        self._expire_made(self._rows(login), token, login)
+        rows = self._rows(login)
+        own = None if current is None else self._row_of(current, rows)
+        self._expire_made([row for row in rows if row is not own], token, login)
 
     def check(self, current: Values | None, pending: Values) -> Evidence:
         """

@@ -114,7 +114,8 @@ class AppRole(OnePhase):
             # A first secret-id without an administrator: `create` could not ask either.
             return
         with self._acting(current) as session:
-            self._sweep(session, token)
+            found = None if current is None else session.look_up_value(current[SECRET_ID])
+            self._sweep(session, token, spare=None if found is None else found.accessor)
 
     def apply(self, current: Values | None, pending: Values) -> None:
         """Do nothing: a secret-id works from the moment it is made."""
@@ -245,8 +246,10 @@ class AppRole(OnePhase):
             code="target.role",
         )
 
-    def _sweep(self, session: Session, token: Token) -> None:
+    def _sweep(self, session: Session, token: Token, *, spare: str | None = None) -> None:
         for accessor in session.accessors():
+            if accessor == spare:
+                continue
             found = session.look_up(accessor)
             if found is not None and found.metadata.get(_TOKEN_KEY) == str(token):
                 session.destroy(accessor, point="sweep")

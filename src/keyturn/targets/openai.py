@@ -156,11 +156,13 @@ class OpenAIKey(VendorKey):
         failpoints.hit("openai.create.called")
         return {VALUE: answer.secret("value"), KEY_ID: answer.secret("id")}
 
-    def clean_up(self, token: Token, *, current: Values | None = None) -> None:  # noqa: ARG002 - the port's
-        """Delete the keys that are named for *token*: nobody has their values."""
+    def clean_up(self, token: Token, *, current: Values | None = None) -> None:
+        """Delete the keys that are named for *token* and are not *current*: nobody has them."""
         name = made_name(self._ref, token)
+        held = (current or {}).get(KEY_ID)
+        own = None if held is None else held.reveal_text()
         for key in list(self._list()):
-            if _name_of(key) == name:
+            if _name_of(key) == name and _id_of(key) != own:
                 self._delete(_id_of(key), point="clean_up")
 
     def withdraw(self, current: Values | None, pending: Values) -> None:

@@ -135,7 +135,7 @@ class SendGridKey(VendorKey):
         Delete the keys that are named for *token*: nobody has their values.
 
         Args:
-            current: The key that asks, where no other administers.
+            current: It is spared, and asks where no other key administers.
 
         Raises:
             Rejected: No key is there to ask with.
@@ -151,7 +151,8 @@ class SendGridKey(VendorKey):
                 hint=f"look at {_CONSOLE}, and delete `{name}` if it is there",
                 code="target.left-over",
             )
-        self._end_named(login, name)
+        held = (current or {}).get(KEY_ID)
+        self._end_named(login, name, spare=None if held is None else held.reveal_text())
 
     def withdraw(self, current: Values | None, pending: Values) -> None:
         """Delete the new key; one that is gone already is fine."""
@@ -256,9 +257,9 @@ class SendGridKey(VendorKey):
         self.refuse_in_use(administers, "the one that administers the keys")
         self._delete(login, key_id, point=point)
 
-    def _end_named(self, login: Login, name: str) -> None:
+    def _end_named(self, login: Login, name: str, *, spare: str | None = None) -> None:
         for key_id, found in self._list(login):
-            if found == name:
+            if found == name and key_id != spare:
                 self._delete(login, key_id, point="clean_up")
 
     def _delete(self, login: Login, key_id: str, *, point: str) -> None:

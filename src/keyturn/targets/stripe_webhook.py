@@ -151,9 +151,10 @@ class StripeWebhookSecret(OnePhase):
             values[ALT] = SecretValue(b"") if current is None else current[VALUE]
         return values
 
-    def clean_up(self, token: Token, *, current: Values | None = None) -> None:  # noqa: ARG002 - the port's
-        """Delete the endpoint that `create` with *token* made and nobody stored."""
-        self._delete_made(self._endpoints(), token)
+    def clean_up(self, token: Token, *, current: Values | None = None) -> None:
+        """Delete the endpoints that `create` with *token* made, but for that of *current*."""
+        own = None if current is None else _text(current, ENDPOINT_ID)
+        self._delete_made((row for row in self._endpoints() if row.get("id") != own), token)
 
     def apply(self, current: Values | None, pending: Values) -> None:
         """Do nothing: the new endpoint sends events since it was made."""

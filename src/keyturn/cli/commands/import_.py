@@ -95,6 +95,8 @@ def command(
     unread = [f"line {problem.line}" for problem in parsed.unread]
     left = _Left([*done.unknown, *settings.refused, *unread], nowhere)
     _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
+    if settings.refused:
+        return Exit.BAD
     return Exit.DONE if taken else Exit.NOTHING
 
 
@@ -128,7 +130,8 @@ def _tell(
     if settings.refused:
         output.warn(
             f"settings that keyturn.toml says otherwise, not taken: {', '.join(settings.refused)}: "
-            "declare what is a secret under `[secrets]`, or correct `[config]`"
+            "`run` would use keyturn.toml's; declare what is a secret under `[secrets]`, take it "
+            "out of `[config]`, and import again"
         )
     if done.unknown:
         output.warn(
