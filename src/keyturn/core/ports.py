@@ -233,12 +233,16 @@ class RotationKind(Protocol):
         """
         End whatever `create` with *token* left at the target and nobody stored.
 
-        Called where nothing was stored, and again after `retire`: a request that was
-        given up may have been carried out late.
-
         Args:
-            current: What is in use. It is spared, though *token* made it too, and it is
-                what a kind that administers itself asks with.
+            current: What is in use, for a kind that administers itself.
+        """
+        ...
+
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """
+        End what `create` with *token* made besides *current*; called after `retire`.
+
+        A request that was given up may have been carried out after it was repeated.
         """
         ...
 

@@ -117,7 +117,7 @@ class Steps:
         self._kind.retire(new, self._known_old(rotation))
         # A request that was given up may have been carried out since, so that the
         # provider has a credential of ours whose value nobody has.
-        self._kind.clean_up(Token(rotation.id), current=new)
+        self._kind.sweep(Token(rotation.id), current=new)
         return Effect()
 
     def prove(self, rotation: Rotation) -> Effect:

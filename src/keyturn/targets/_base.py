@@ -34,6 +34,9 @@ class OnePhase:
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """Do nothing: `create` leaves nothing at the target."""
 
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """Do nothing: `create` leaves nothing at the target."""
+
     def advance(self, current: Values, phase: int) -> Values:  # noqa: ARG002 - the port's
         """
         Never called.

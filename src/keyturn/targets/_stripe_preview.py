@@ -103,6 +103,10 @@ class StripeKeyByApi(StripeKey):
             )
         return self._make(present, login, token)
 
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """End what *token* made besides *current*: a request that was given up came late."""
+        self.clean_up(token, current=current)
+
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """
         Expire what `create` with *token* made.

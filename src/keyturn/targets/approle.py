@@ -108,6 +108,10 @@ class AppRole(OnePhase):
             ACCESSOR: SecretValue.from_text(made.accessor),
         }
 
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """End what *token* made besides *current*: a request that was given up came late."""
+        self.clean_up(token, current=current)
+
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """Destroy what `create` with *token* made and nobody stored."""
         if self._context.admin is None and current is None:

@@ -156,6 +156,10 @@ class OpenAIKey(VendorKey):
         failpoints.hit("openai.create.called")
         return {VALUE: answer.secret("value"), KEY_ID: answer.secret("id")}
 
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """End what *token* made besides *current*: a request that was given up came late."""
+        self.clean_up(token, current=current)
+
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """Delete the keys that are named for *token* and are not *current*: nobody has them."""
         name = made_name(self._ref, token)

@@ -130,6 +130,10 @@ class SendGridKey(VendorKey):
         failpoints.hit("sendgrid.create.called")
         return {VALUE: answer.secret("api_key"), KEY_ID: answer.secret("api_key_id")}
 
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """End what *token* made besides *current*: a request that was given up came late."""
+        self.clean_up(token, current=current)
+
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """
         Delete the keys that are named for *token*: nobody has their values.

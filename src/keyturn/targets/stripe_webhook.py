@@ -151,6 +151,10 @@ class StripeWebhookSecret(OnePhase):
             values[ALT] = SecretValue(b"") if current is None else current[VALUE]
         return values
 
+    def sweep(self, token: Token, *, current: Values) -> None:
+        """End what *token* made besides *current*: a request that was given up came late."""
+        self.clean_up(token, current=current)
+
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """Delete the endpoints that `create` with *token* made, but for that of *current*."""
         own = None if current is None else _text(current, ENDPOINT_ID)

@@ -57,6 +57,9 @@ class TargetKind:
     def clean_up(self, token, *, current=None):
         self._meet("clean_up")
 
+    def sweep(self, token, *, current):
+        self._meet("sweep")
+
     def advance(self, current, phase):
         self._meet("advance")
         return {VALUE: SecretValue(current[VALUE].reveal().split(b"#")[0] + b"#%d" % phase)}

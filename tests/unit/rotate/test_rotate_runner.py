@@ -205,7 +205,7 @@ def test_an_old_credential_that_lives_on_is_an_alarm(rotating, method):
     assert "keyturn rotate --resume db" in caught.value.hint
     assert (2, 1, None) == stages(rotating)
     assert State.DONE is rotating.resume().rotation.state
-    assert ["retire", "retire+", "clean_up", "prove_dead"] == rotating.kind.calls[-4:]
+    assert ["retire", "retire+", "sweep", "prove_dead"] == rotating.kind.calls[-4:]
 
 
 def test_a_stuck_rotation_bars_another(rotating):

@@ -179,7 +179,7 @@ class AcmeUser(OnePhase):
             PASSWORD_ID: SecretValue.from_text(made["id"]),
         }
 
-    def clean_up(self, token: Token) -> None:
+    def clean_up(self, token: Token, *, current: Values | None = None) -> None:  # noqa: ARG002 - the port's
         for entry in self._acme.passwords(self._user):
             if entry["label"] == self._label(token):
                 self._acme.end(self._user, entry["id"])

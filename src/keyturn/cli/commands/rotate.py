@@ -122,13 +122,13 @@ def command(  # noqa: PLR0911 - one return for each thing that may be asked
             return _everything(session, output, where, asked)
         if asked.resuming:
             return _resume(session, output, where, asked)
+        if asked.give_up:
+            return _give_up(session, output, _open_one(session, where, asked.name or ""), asked)
         ref = find_secret(session, where, asked.name or "")
         if asked.dry_run:
             return _dry_run(session, output, ref, now=asked.now)
         if asked.rehearse:
             return rotating.rehearse_one(session, output, ref)
-        if asked.give_up:
-            return _give_up(session, output, ref, yes=asked.yes)
         return _one(session, output, ref, asked)
 
 
@@ -190,8 +190,16 @@ def _dry_run(session: Session, output: Output, ref: SecretRef, *, now: bool) -> 
     return Exit.DONE
 
 
-def _give_up(session: Session, output: Output, ref: SecretRef, *, yes: bool) -> int:
-    confirm(f"end the rotation of `{ref}` where it is, unfinished?", yes=yes)
+def _open_one(session: Session, where: EnvironmentName, name: str) -> SecretRef:
+    """Return the secret *name*, also where the manifest has it no more but a rotation is open."""
+    for each in rotations.open_rotations(session):
+        if (each.ref.environment, each.ref.name) == (where, name):
+            return each.ref
+    return find_secret(session, where, name)
+
+
+def _give_up(session: Session, output: Output, ref: SecretRef, asked: _Options) -> int:
+    confirm(f"end the rotation of `{ref}` where it is, unfinished?", yes=asked.yes)
     report = rotations.give_up(session, ref)
     if output.as_json:
         output.data([rotating.document(report)])
