@@ -14,7 +14,13 @@ from tests._plugins.ci import OUTAGE
 from tests.worlds.base import Supplied, kind_in, secret_values
 from tests.worlds.scene import WORLDS, Client, Scene, open_world
 
-pytestmark = [pytest.mark.kinds]
+pytestmark = [
+    pytest.mark.kinds,
+    # botocore leaves a connection that the emulator closed first to the garbage collector.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 @pytest.fixture(params=WORLDS)
