@@ -7,6 +7,7 @@ is asked, what is compared and what proves a key dead is said here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum
 
 from keyturn.core.clock import Clock
@@ -34,7 +35,7 @@ class Verdict(Enum):
     UNCLEAR = "unclear"
 
 
-class VendorKey(OnePhase):
+class VendorKey(OnePhase, ABC):
     """
     The steps that only use a key; a subclass makes and ends keys.
 
@@ -46,14 +47,15 @@ class VendorKey(OnePhase):
         self._name = name
         self._clock = clock
 
+    @abstractmethod
     def use(self, value: SecretValue) -> Answer:
         """Use *value* harmlessly; what the vendor says of the key is an answer, not an error."""
-        raise NotImplementedError
 
+    @abstractmethod
     def verdict(self, answer: Answer) -> Verdict:
         """Return what *answer* to `use` means."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compare(self, old: Answer, new: Answer) -> None:
         """
         Compare what two keys may do, from the answers to `use`.
@@ -61,7 +63,6 @@ class VendorKey(OnePhase):
         Raises:
             VerificationFailed: It is not the same.
         """
-        raise NotImplementedError
 
     def apply(self, current: Values | None, pending: Values) -> None:
         """Do nothing: the vendor accepts a key from the moment that it made it."""

@@ -14,6 +14,7 @@ import re
 import socket
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -164,7 +165,7 @@ class _Trap:
     skip: int = 0
 
 
-class Simulator:
+class Simulator(ABC):
     """
     The base of every vendor's simulator.
 
@@ -192,9 +193,9 @@ class Simulator:
             raise InternalError("the simulator is not running")
         return f"http://{self.host}:{self._server.server_address[1]}"
 
+    @abstractmethod
     def handle(self, request: Request) -> Reply:
         """Answer *request*, as the vendor would."""
-        raise NotImplementedError
 
     def error(self, status: int) -> object:
         """Return the vendor's body for *status* 429 or 500."""
