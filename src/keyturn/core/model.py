@@ -62,6 +62,8 @@ class Version:
         number: Rises from 1 within the secret and is never used twice.
         fields: The names of the fields it holds.
         destroyed: The value is gone for good; the number stays taken.
+        drifted: Somebody changed the live value behind Keyturn's back, after this
+            version was made current; what is read is theirs.
     """
 
     ref: SecretRef
@@ -70,6 +72,7 @@ class Version:
     origin: Origin
     fields: tuple[FieldName, ...]
     destroyed: bool = False
+    drifted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

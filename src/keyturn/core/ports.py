@@ -7,8 +7,9 @@ crashes and concurrency, because that is what every implementation is tested on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from keyturn.core.clock import Clock
@@ -27,12 +28,15 @@ from keyturn.core.value import SecretValue
 
 __all__ = [
     "Digester",
+    "Drift",
+    "DriftKind",
     "Evidence",
     "KindContext",
     "RotationKind",
     "Store",
     "StoreCapabilities",
     "Supplier",
+    "WatchedStore",
 ]
 
 
@@ -47,6 +51,7 @@ class StoreCapabilities:
         history: Older versions can be read by number.
         transactional: Writes join the control database's transaction.
         max_value_bytes: Largest value it takes.
+        destroys_at_once: What `destroy` removed is gone when it returns.
     """
 
     atomic_promote: bool
@@ -54,6 +59,7 @@ class StoreCapabilities:
     history: bool
     transactional: bool
     max_value_bytes: int
+    destroys_at_once: bool = True
 
 
 class Store(Protocol):
@@ -156,6 +162,66 @@ class Store(Protocol):
         ...
 
 
+class DriftKind(StrEnum):
+    """What happened to a live value behind Keyturn's back."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+    FOREIGN = "put there"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """
+    A live value that is not the one Keyturn made current.
+
+    Args:
+        recorded: The version that Keyturn made current last; 0 where it made none.
+        fields: Those that differ, where it is known, or all.
+    """
+
+    ref: SecretRef
+    kind: DriftKind
+    recorded: int
+    fields: tuple[FieldName, ...]
+
+
+class WatchedStore(Store, Protocol):
+    """A store that others can write to, so that its values may change by themselves."""
+
+    @property
+    def where(self) -> str:
+        """Where it is, for messages."""
+        ...
+
+    def drifts(self, environment: EnvironmentName) -> Mapping[SecretName, Drift]:
+        """Return what was changed behind Keyturn's back, by secret."""
+        ...
+
+    def accept(self, ref: SecretRef, fields: Collection[FieldName]) -> Version:
+        """
+        Take the live values of *fields* as a new version of *ref*, which is then current.
+
+        Raises:
+            NotFound: One of *fields* is not live.
+            Conflict: A version is pending.
+        """
+        ...
+
+    def restore(self, ref: SecretRef) -> Version:
+        """
+        Put the recorded current version back where somebody changed it.
+
+        Raises:
+            NotFound: No version is recorded as current.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let connections go."""
+        ...
+
+
 class Digester(Protocol):
     """Keyed digests, so that values can be compared and searched for without being shown."""
 
@@ -240,9 +306,11 @@ class RotationKind(Protocol):
 
     def sweep(self, token: Token, *, current: Values) -> None:
         """
-        End what `create` with *token* made besides *current*; called after `retire`.
+        End what `create` with *token* made besides *current*.
 
-        A request that was given up may have been carried out after it was repeated.
+        A request that was given up may be carried out after it was repeated, or after its
+        rotation was over. So this is called after `retire`, and with the tokens of
+        earlier rotations before `create`.
         """
         ...
 

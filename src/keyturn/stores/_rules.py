@@ -17,6 +17,7 @@ __all__ = [
     "check_destroy",
     "check_idle",
     "check_put",
+    "check_sizes",
     "destroyed_error",
     "discarded",
     "no_version",
@@ -51,13 +52,23 @@ def check_put(ref: SecretRef, values: Values, token: Token) -> None:
         raise Rejected(f"`{ref}` was written without a field", hint="give it at least one field")
     if len(values) > _MAX_FIELDS:
         raise Rejected(f"`{ref}` has more than {_MAX_FIELDS} fields")
+    if not all(is_field_name(field) for field in values):
+        raise Rejected(f"`{ref}` has a field whose name stores cannot take")
+    check_sizes(ref, values, MAX_VALUE_BYTES)
+
+
+def check_sizes(ref: SecretRef, values: Values, limit_bytes: int) -> None:
+    """
+    Refuse a value of more than *limit_bytes*.
+
+    Raises:
+        Rejected: The message names the field.
+    """
     for field, value in values.items():
-        if not is_field_name(field):
-            raise Rejected(f"`{ref}` has a field whose name stores cannot take")
-        if value.size_bytes > MAX_VALUE_BYTES:
+        if value.size_bytes > limit_bytes:
             raise Rejected(
                 f"field `{field}` of `{ref}` is {value.size_bytes} bytes",
-                hint=f"a value has at most {MAX_VALUE_BYTES} bytes",
+                hint=f"a value has at most {limit_bytes} bytes in this store",
                 code="store.too_large",
             )
 

@@ -32,9 +32,10 @@ _AWKWARD = {
     "not_utf8": b"\xff\xfe\x80 \xc3\x28",
     "quotes": b"""'"`$(id) ${HOME} \\ %s {x}""",
     "emoji": "pässwörd \u202e 🔑".encode(),
-    "kib64": bytes(range(256)) * 256,
-    "mib1": b"\x00\x01\xfe\xff" * (256 * 1024),
+    "every_byte": bytes(range(256)) * 16,
 }
+# The largest value that is tried; a store that takes less is tried with what it takes.
+_LARGE_BYTES = 1024 * 1024
 
 
 def values(**fields: bytes) -> Values:
@@ -161,6 +162,12 @@ class StoreContract:
             read = handle.read(DB, Stage.CURRENT)
             assert read.version == version
             assert {name: value.reveal() for name, value in read.values.items()} == _AWKWARD
+
+    def test_large_value_is_exact(self, store: Store, reopen: Callable[[], Store]) -> None:
+        """A value of the stated limit, up to 1 MiB, is stored whole."""
+        data = (b"\x00\x01\xfe\xff" * (_LARGE_BYTES // 4))[: store.capabilities.max_value_bytes]
+        activate(store, data)
+        assert current(reopen()) == data
 
     # --- promote ------------------------------------------------------------------------
 
