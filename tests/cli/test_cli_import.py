@@ -26,7 +26,7 @@ def dotenv(project):
 
 
 def test_it_says_what_it_took_and_what_not(dotenv, quick):
-    """Secrets are stored, settings written down, strangers listed; no value is printed."""
+    """Secrets are stored, settings written down, strangers declared; no value is printed."""
     path = dotenv(
         b"SESSION_SECRET=" + NEW + b"\nAPI_KEY=" + VALUES["api"] + b"\nPORT=9000\n"
         b"WEBHOOK_TOKEN=\nSTRANGER=canary-stranger\n# DB_PASSWORD=canary-comment\n"
@@ -35,12 +35,13 @@ def test_it_says_what_it_took_and_what_not(dotenv, quick):
     assert (0, b"") == (result.code, result.out)
     assert (
         "development/session: version 2 is current\n"
+        "development/stranger: version 1 is current\n"
         "unchanged: api\n"
         "keyturn.toml: settings for `development` taken: PORT\n"
-        "warning: not in the manifest, not taken: STRANGER: declare them in keyturn.toml and"
-        " import again\n"
-        "`.env` is kept: it holds what was not taken: STRANGER, DB_PASSWORD (commented out,"
-        " line 6)\n" == result.text
+        "keyturn.toml: STRANGER declared as the secret `stranger`: nothing says that everybody"
+        " may know it; `config` takes it if they may\n"
+        "`.env` is kept: it holds what was not taken: DB_PASSWORD (commented out, line 6)\n"
+        == result.text
     )
     assert path.exists()
     assert NEW == quick("get", "session").out
@@ -97,7 +98,8 @@ def test_a_real_file_with_all_its_quoting(dotenv, quick):
     [
         (b"", 2, "`.env` holds no `NAME=value` line"),
         (b"\n# nothing\n", 2, "`.env` holds no `NAME=value` line"),
-        (b"STRANGER=canary-x\n", 3, "not in the manifest"),
+        (b"STRANGER=canary-x\n", 0, "declared as the secret `stranger`"),
+        (b"PATH=canary-x\n", 1, "not in the manifest"),
         (b"\x00\x01\x02" * 50, 2, "`.env`"),
         (os.urandom(4096), None, ""),
         (b"x" * (1024 * 1024 + 1), 2, "`.env` is over 1048576 bytes"),
@@ -145,8 +147,8 @@ def test_shred_removes_the_file(dotenv, quick):
 
 def test_shred_leaves_a_file_of_which_nothing_was_taken(dotenv, quick):
     """What is not in the store is not removed from anywhere."""
-    path = dotenv(b"STRANGER=x")
-    assert 3 == quick("import", ".env", "--shred").code
+    path = dotenv(b"NODE_OPTIONS=x")
+    assert 1 == quick("import", ".env", "--shred").code
     assert path.exists()
 
 
@@ -212,17 +214,23 @@ def test_what_looks_like_a_secret_is_no_setting(dotenv, quick, project):
     before = (project.folder / "keyturn.toml").read_bytes()
     dotenv(b"PORT=" + b"sk_live_" + b"0f9e8d7c6b5a4f3e2d1c0b9a\n")
     result = quick("import", ".env")
-    assert "not taken: PORT" in result.text
+    assert "PORT declared as the secret `port` and no plain setting any more" in result.text
     assert b"sk_live_" not in result.err
+    assert b"sk_live_" not in (project.folder / "keyturn.toml").read_bytes()
+    kept = quick("import", ".env", "--no-settings")
+    assert 0 == kept.code
+    (project.folder / "keyturn.toml").write_bytes(before)
+    left = quick("import", ".env", "--no-settings")
+    assert (1, True) == (left.code, "not taken: PORT" in left.text)
     assert before == (project.folder / "keyturn.toml").read_bytes()
 
 
 def test_a_file_with_what_was_not_taken_is_not_shredded(dotenv, quick):
     """Its only copy may be that one."""
-    path = dotenv(b"SESSION_SECRET=" + NEW + b"\nSTRANGER=canary-stranger\n")
+    path = dotenv(b"SESSION_SECRET=" + NEW + b"\nNODE_OPTIONS=canary-stranger\n")
     result = quick("import", ".env", "--shred")
     assert 5 == result.code
-    assert "holds what was not taken: STRANGER" in result.text
+    assert "holds what was not taken: NODE_OPTIONS" in result.text
     assert path.exists()
 
 

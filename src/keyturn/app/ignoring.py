@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keyturn._internal import durable
+from keyturn.app.reading import read_plain
 
-__all__ = ["ensure_ignored"]
+__all__ = ["ensure_ignored", "read_rules"]
 
 _HEADER = "# Values and keys stay out of version control (Keyturn)"
 _RULES = (".env", ".env.*", "!.env.example", ".keyturn/", ".*.keyturn-*")
 _GIT_SECONDS = 10
+_MAX_BYTES = 1024 * 1024
 
 
 def ensure_ignored(folder: Path, rendered: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -26,7 +28,7 @@ def ensure_ignored(folder: Path, rendered: Iterable[str]) -> tuple[list[str], li
         The rules added, and the paths that would still be taken in.
     """
     path = folder / ".gitignore"
-    text = path.read_text("utf-8", "surrogateescape") if path.exists() else ""
+    text = read_rules(path)
     present = {line.strip() for line in text.splitlines()}
     wanted = [*_RULES, *(f"/{name}" for name in rendered)]
     missing = [rule for rule in wanted if rule not in present]
@@ -38,6 +40,20 @@ def ensure_ignored(folder: Path, rendered: Iterable[str]) -> tuple[list[str], li
         durable.replace(path, new.encode("utf-8", "surrogateescape"), mode=mode, point="ignore")
     probes = [".env", ".env.production", ".keyturn/store.db", *rendered]
     return missing, _taken_in(folder, probes)
+
+
+def read_rules(path: Path) -> str:
+    """
+    Return what the ignore file *path* says; empty where there is none.
+
+    Raises:
+        UsageError: It is no plain file, or larger than 1 MiB.
+    """
+    try:
+        data = read_plain(path, _MAX_BYTES, hint="move it away, and run `keyturn init` again")
+    except FileNotFoundError:
+        return ""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _taken_in(folder: Path, probes: list[str]) -> list[str]:
@@ -71,7 +87,7 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes] | None
 
 def _taken_in_by_text(folder: Path, probes: list[str]) -> list[str]:
     # Without git: the last plain rule that names a probe exactly decides.
-    lines = (folder / ".gitignore").read_text("utf-8", "replace").splitlines()
+    lines = read_rules(folder / ".gitignore").splitlines()
     found = []
     for probe in probes:
         names = {probe, f"/{probe}", f"{probe.split('/')[0]}/"}

@@ -11,7 +11,7 @@ from keyturn.app.session import MAX_MANIFEST_BYTES, Session
 from keyturn.core.ids import EnvironmentName, VariableName
 from keyturn.core.value import SecretValue
 from keyturn.errors import ManifestError
-from keyturn.manifest import load, looks_like_secret, says_secret, set_key
+from keyturn.manifest import load, looks_like_secret, may_become_setting, says_secret, set_key
 
 __all__ = ["TakenSettings", "take_settings"]
 
@@ -48,10 +48,8 @@ def take_settings(
     left out, because a manifest is committed.
 
     Args:
-        write: False tells what differs, and writes nothing.
-
-    Raises:
-        OSError: The manifest cannot be written; it is as it was.
+        write: False tells what differs, and writes nothing. Where the manifest cannot be
+            written it is as it was, and the session's notes say so.
     """
     declared = session.manifest.config_in(environment)
     with session.paths.manifest.open("rb") as file:
@@ -68,7 +66,8 @@ def take_settings(
         if declared.get(name) == wanted:
             taken.unchanged.append(name)
             continue
-        candidate = None if _secret(name, wanted) else _with(edited, name, environment, wanted)
+        secret = _secret(name, wanted) or not may_become_setting(session.manifest, name, wanted)
+        candidate = None if secret else _with(edited, name, environment, wanted)
         if candidate is None or not write:
             taken.refused.append(name)
             continue
@@ -77,7 +76,11 @@ def take_settings(
     if edited != text:
         mode = session.paths.manifest.stat().st_mode & 0o777
         data = edited.encode("utf-8")
-        durable.replace(session.paths.manifest, data, mode=mode, point="manifest")
+        try:
+            durable.replace(session.paths.manifest, data, mode=mode, point="manifest")
+        except OSError as error:
+            session.notes.append(f"keyturn.toml cannot be written: {error.strerror}")
+            taken.refused, taken.written = [*taken.refused, *taken.written], []
     return taken
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -26,13 +27,18 @@ def shred(path: Path) -> None:
         UsageError: *path* is not a plain file of ours.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not blocking: a pipe in the file's place would be waited for.
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
     except OSError as error:
         raise UsageError(
             f"`{path}` cannot be overwritten: {error.strerror}", hint="remove it yourself"
         ) from error
     try:
-        left = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"`{path}` is no plain file", hint="remove it yourself")
+        left = status.st_size
         while left > 0:
             left -= os.write(descriptor, bytes(min(left, 65536)))
         os.fsync(descriptor)

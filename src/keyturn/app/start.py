@@ -9,22 +9,31 @@ from pathlib import Path
 from keyturn._internal import durable, failpoints
 from keyturn._internal.database import Database
 from keyturn.app.config import Settings, local_principal, local_source
-from keyturn.app.ignoring import ensure_ignored
+from keyturn.app.ignoring import ensure_ignored, read_rules
 from keyturn.app.project import ProjectPaths
-from keyturn.app.session import SIGNING_KEY, write_bundle_key
+from keyturn.app.reading import read_plain
+from keyturn.app.session import MAX_MANIFEST_BYTES, SIGNING_KEY, write_bundle_key
 from keyturn.audit import Action, AuditLog, Event, Outcome
 from keyturn.core.clock import Clock, SystemClock
 from keyturn.core.entropy import Entropy, SystemEntropy
 from keyturn.core.ids import new_id
 from keyturn.core.value import SecretValue
 from keyturn.crypto import new_signing_key
-from keyturn.errors import Conflict, NotFound, Problem, UsageError
+from keyturn.errors import (
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    Problem,
+    Unavailable,
+    UsageError,
+)
 from keyturn.manifest import draft, load, parse_env
 from keyturn.stores import Anchor, create, describe, write_anchor
 
 __all__ = ["Started", "find_example", "is_example", "read_example", "start_project"]
 
 _MAX_EXAMPLE_BYTES = 1024 * 1024
+_MANIFEST_HINT = "move it away: `keyturn init` drafts another"
 
 
 @dataclass(slots=True)
@@ -76,6 +85,7 @@ def start_project(
 
     Raises:
         Conflict: The project has a store; or it has a manifest and *example* was given.
+        Unavailable: The disk is full, or did not answer; the hint says what is left behind.
     """
     clock = clock or SystemClock()
     entropy = entropy or SystemEntropy()
@@ -89,21 +99,46 @@ def start_project(
             code="project.exists",
         )
     started = Started(folder=paths.folder, key_folder=paths.key_home)
-    if paths.manifest.exists():
-        if example is not None:
-            raise Conflict(
-                f"`{paths.manifest}` exists and is not overwritten",
-                hint="run `keyturn init` without `--from` to make its store; "
-                f"`keyturn init --update --from {example}` adds what is new in that file",
-                code="project.manifest_exists",
-            )
-    else:
-        _draft(paths, example or find_example(paths.folder), name, started)
-    manifest = load(paths.manifest.read_bytes(), file=str(paths.manifest))
-    rendered = [c.render.path for c in manifest.consumers.values() if c.render is not None]
-    started.ignored, started.not_ignored = ensure_ignored(paths.folder, rendered)
-    _make_store(paths, manifest.project.name, ask_passphrase, started, clock, entropy)
+    # Before anything is written: what cannot be added to is found out at once.
+    read_rules(paths.folder / ".gitignore")
+    if paths.manifest.exists() and example is not None:
+        raise Conflict(
+            f"`{paths.manifest}` exists and is not overwritten",
+            hint="run `keyturn init` without `--from` to make its store; "
+            f"`keyturn init --update --from {example}` adds what is new in that file",
+            code="project.manifest_exists",
+        )
+    try:
+        if not paths.manifest.exists():
+            _draft(paths, example or find_example(paths.folder), name, started)
+        data = read_plain(paths.manifest, MAX_MANIFEST_BYTES, hint=_MANIFEST_HINT)
+        manifest = load(data, file=str(paths.manifest))
+        rendered = [c.render.path for c in manifest.consumers.values() if c.render is not None]
+        started.ignored, started.not_ignored = ensure_ignored(paths.folder, rendered)
+        _make_store(paths, manifest.project.name, ask_passphrase, started, clock, entropy)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise Unavailable(
+            f"the project cannot be made in `{paths.folder}`: {error.strerror}",
+            hint=_way_on(paths),
+            code="project.cut_short",
+        ) from error
+    except (Unavailable, OutcomeUnknown) as error:
+        error.hint = _way_on(paths)
+        raise
     return started
+
+
+def _way_on(paths: ProjectPaths) -> str:
+    """Return what a person can do after an `init` that was cut short."""
+    left = [path.name for path in (paths.manifest, paths.state) if path.exists()]
+    if not left:
+        return "nothing was made; free space and run the command again"
+    return (
+        f"left behind: `{'`, `'.join(left)}`; free space (or set KEYTURN_HOME to another place "
+        "for the keys) and run `keyturn init`, without `--from`, which finishes it"
+    )
 
 
 def _refuse_keys_within(paths: ProjectPaths) -> None:
@@ -147,7 +182,8 @@ def find_example(folder: Path) -> Path | None:
         UsageError: There is a real `.env` alone: drafting from that is to be asked for.
     """
     for name in _EXAMPLES:
-        if (folder / name).is_file():
+        # One that is no file is refused where it is read, not passed over.
+        if (folder / name).exists():
             return folder / name
     if (folder / ".env").is_file():
         raise UsageError(
@@ -172,8 +208,7 @@ def read_example(example: Path) -> bytes:
         UsageError: It cannot be read, or is larger than 1 MiB.
     """
     try:
-        with example.open("rb") as file:
-            data = file.read(_MAX_EXAMPLE_BYTES + 1)
+        return read_plain(example, _MAX_EXAMPLE_BYTES)
     except FileNotFoundError:
         raise NotFound(
             f"no file `{example}`",
@@ -181,11 +216,6 @@ def read_example(example: Path) -> bytes:
             "which no secret's value is copied",
             code="project.example_absent",
         ) from None
-    except OSError as error:
-        raise UsageError(f"`{example}` cannot be read: {error.strerror}") from error
-    if len(data) > _MAX_EXAMPLE_BYTES:
-        raise UsageError(f"`{example}` is over {_MAX_EXAMPLE_BYTES} bytes")
-    return data
 
 
 def _name_of(folder: Path) -> str:

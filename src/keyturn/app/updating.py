@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keyturn._internal import durable
 from keyturn.app.project import ProjectPaths
+from keyturn.app.reading import read_plain
 from keyturn.app.session import MAX_MANIFEST_BYTES
 from keyturn.app.start import find_example, is_example, read_example
 from keyturn.errors import NotFound, UsageError
@@ -59,8 +60,7 @@ def update_manifest(folder: Path, key_home: Path, *, example: Path | None, write
             code="project.absent",
         )
     found = example or _example_in(paths.folder)
-    with paths.manifest.open("rb") as file:
-        data = file.read(MAX_MANIFEST_BYTES + 1)
+    data = read_plain(paths.manifest, MAX_MANIFEST_BYTES)
     load(data, file=str(paths.manifest))
     text = data.decode("utf-8")
     parsed = parse_env(read_example(found), file=str(found))

@@ -46,10 +46,9 @@ from keyturn.manifest.model import (
     Project,
     ScheduleSettings,
     Secret,
-    StoreKind,
-    StoreSettings,
     TargetValue,
 )
+from keyturn.manifest.stores import LiveKeys, StoreKind, StoreSettings
 from keyturn.manifest.strength import (
     find_values,
     holds_value,
@@ -66,11 +65,12 @@ if TYPE_CHECKING:
     from keyturn.manifest.edit import TomlValue, add_secret, remove, set_key
     from keyturn.manifest.envfile import EnvEntry, EnvFile, parse_env
     from keyturn.manifest.schema import json_schema
-    from keyturn.manifest.updating import Update, update
+    from keyturn.manifest.updating import Adoption, Update, adopt, may_become_setting, update
 
 __all__ = [
     "KINDS",
     "VALUE",
+    "Adoption",
     "CommandReload",
     "ComposeReload",
     "Consumer",
@@ -85,6 +85,7 @@ __all__ = [
     "Health",
     "HttpReload",
     "KindSpec",
+    "LiveKeys",
     "Making",
     "Manifest",
     "Priority",
@@ -107,6 +108,7 @@ __all__ = [
     "Update",
     "Window",
     "add_secret",
+    "adopt",
     "draft",
     "find_values",
     "format_duration",
@@ -117,6 +119,7 @@ __all__ = [
     "kind_spec",
     "load",
     "looks_like_secret",
+    "may_become_setting",
     "parse_duration",
     "parse_env",
     "project_name_from",
@@ -133,7 +136,7 @@ _LATER = {
     "edit": ("TomlValue", "add_secret", "remove", "set_key"),
     "envfile": ("EnvEntry", "EnvFile", "parse_env"),
     "schema": ("json_schema",),
-    "updating": ("Update", "update"),
+    "updating": ("Adoption", "Update", "adopt", "may_become_setting", "update"),
 }
 
 

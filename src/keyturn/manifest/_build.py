@@ -30,9 +30,8 @@ from keyturn.manifest.model import (
     Project,
     ScheduleSettings,
     Secret,
-    StoreKind,
-    StoreSettings,
 )
+from keyturn.manifest.stores import StoreKind, StoreSettings, build_store
 from keyturn.manifest.strength import holds_value
 from keyturn.manifest.windows import Window, is_timezone, parse_window
 
@@ -119,15 +118,15 @@ def _warn_of_credentials(table: Mapping[str, object], faults: Faults) -> None:
         )
 
 
-def build_stores(document: Mapping[str, object]) -> dict[StoreName, StoreSettings]:
+def build_stores(document: Mapping[str, object], faults: Faults) -> dict[StoreName, StoreSettings]:
     """Return `[stores]`; without any there is an embedded one called `local`."""
     if "stores" not in document:
         return {_IMPLICIT_STORE: StoreSettings(_IMPLICIT_STORE, StoreKind.EMBEDDED)}
     stores: dict[StoreName, StoreSettings] = {}
     for name, table in _read.tables(document, "stores").items():
-        kind = _read.text(table, "kind")
-        if kind is not None:
-            stores[StoreName(name)] = StoreSettings(StoreName(name), StoreKind(kind))
+        store = build_store(name, table, faults)
+        if store is not None:
+            stores[store.name] = store
     return stores
 
 
@@ -157,6 +156,7 @@ def build_environments(
             protected,
             freeze=_windows(table, path, faults),
             timezone=_timezone(table, path, faults),
+            last_good=_last_good(table, path, faults),
         )
     return environments
 
@@ -186,6 +186,14 @@ def _timezone(table: Mapping[str, object], path: Path, faults: Faults) -> str:
         )
         return "UTC"
     return name
+
+
+def _last_good(table: Mapping[str, object], path: Path, faults: Faults) -> timedelta | None:
+    text = _read.text(table, "last_good")
+    length = None if text is None else parse_duration(text)
+    if text is not None and length is None:
+        faults.add((*path, "last_good"), "is longer than ten years", "write a shorter one")
+    return length
 
 
 def build_config(

@@ -25,6 +25,7 @@ _WHO = "who issues this value? `generated` makes it here, `guided` takes it from
 _MADE = "made here; changing it makes void what was made with the old one: may it be renewed?"
 _POST = "whoever knows the address of a webhook can post to it"
 _LOGIN = "is it a user and a password in one? `config` takes it if it is neither"
+_SERVER = "such an address often has a password in it; `config` takes it if yours has none"
 _KEY = "is it a secret key? `config` takes it if everybody may know it"
 
 _STRONG = words("credential credentials creds pepper pw salt seed")
@@ -32,6 +33,11 @@ _MADE_HERE = words("cookie hash pepper salt")
 _PUBLIC = words("public publishable")
 # What comes before `KEY` in names of things that are found by it.
 _LOOKED_UP_BY = words("cache foreign idempotency index object partition primary shard site sort")
+# Servers whose address is where their password stands, if they have one.
+_SERVERS = words(
+    "amqp broker cache celery cloudinary direct elastic elasticsearch mongo mq nats opensearch"
+    " queue rabbitmq redis sidekiq"
+)
 _PLACES = words("addr address channel domain endpoint host server")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,20}://", re.IGNORECASE)
 _FILE = re.compile(r"[A-Za-z0-9_./-]{1,300}\.(?:json|pem|key|crt|p12|txt|ya?ml)", re.IGNORECASE)
@@ -53,6 +59,8 @@ def doubt(name: str, text: str) -> tuple[SecretKind, str] | None:
         return SecretKind.GUIDED, _POST
     if is_setting_word(parts[-1]):
         return None
+    if not text and parts[-1] in {"url", "uri"} and _SERVERS.intersection(parts):
+        return SecretKind.GUIDED, _SERVER
     why = _reason(name, parts, text)
     if why in {_WHO, _KEY} and _MADE_HERE.intersection(parts):
         return SecretKind.GENERATED, _MADE
@@ -60,7 +68,7 @@ def doubt(name: str, text: str) -> tuple[SecretKind, str] | None:
 
 
 def _reason(name: str, parts: list[str], text: str) -> str | None:
-    if _is_strong(parts, text):
+    if _is_strong(parts, text) or parts[-1] == "private":
         return _WHO
     if _ends_in_key(name) and not _FILE.fullmatch(text):
         return _KEY

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from keyturn.core.ids import FieldName, SecretName, VariableName, is_name
 from keyturn.errors import Problem, UsageError
 from keyturn.manifest import _toml
-from keyturn.manifest._reserved import is_keyturn_variable, is_loader_variable
+from keyturn.manifest._reserved import is_keyturn_variable, is_refused_variable
 from keyturn.manifest.durations import format_duration
 from keyturn.manifest.envfile import EnvEntry, EnvFile
 from keyturn.manifest.kinds import Making, SecretKind, is_identifier, kind_spec
-from keyturn.manifest.recognise import Recognised, recognise
+from keyturn.manifest.recognise import Recognised, alone, in_order, recognise
 from keyturn.manifest.strength import (
     find_values,
     holds_value,
@@ -170,22 +170,33 @@ class Work:
         for name in tuple(entries):
             if is_keyturn_variable(name):
                 self._leave_out(entries.pop(name), "Keyturn sets names of this form itself")
-            elif is_loader_variable(name):
+            elif is_refused_variable(name):
                 self._leave_out(entries.pop(name), "it decides what programs run")
-        self.recognised, plain = recognise(entries, _text)
+        self.recognised, plain = recognise(entries, _text, real=not self.example)
         self.values = frozenset(self._secret_texts())
         self.recognised = tuple(map(self._settled, self.recognised))
+        refused: list[Recognised] = []
         for entry in plain:
-            if len(_text(entry)) > _MAX_SETTING:
-                self._leave_out(entry, "it is too long for a plain setting")
-            elif next(find_values(_setting_line(entry)), None) is not None or (
-                not entry.commented_out and holds_value(entry.name, _text(entry)) is not None
-            ):
-                self._leave_out(entry, "it looks like a secret")
-            elif self._repeats_secret(_text(entry)):
-                self._leave_out(entry, "it holds the value of a secret")
-            else:
+            reason = self._no_setting(entry)
+            if reason is None:
                 self.settings.append(entry)
+            elif self.example:
+                self._leave_out(entry, reason)
+            else:
+                # The program has it from this file, and would miss it.
+                refused.append(alone(entry, reason))
+        self.recognised = in_order((*self.recognised, *refused))
+
+    def _no_setting(self, entry: EnvEntry) -> str | None:
+        """Return why *entry* cannot stand in `[config]`; None where it can."""
+        text = _text(entry)
+        if len(text) > _MAX_SETTING:
+            return "it is too long for a plain setting"
+        if next(find_values(_setting_line(entry)), None) is not None or (
+            not entry.commented_out and holds_value(entry.name, text) is not None
+        ):
+            return "it looks like a secret"
+        return "it holds the value of a secret" if self._repeats_secret(text) else None
 
     def _secret_texts(self) -> Iterable[str]:
         """Yield the values that must turn up nowhere in the draft."""

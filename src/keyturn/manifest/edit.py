@@ -213,9 +213,11 @@ def _edited(
     # tomlkit takes a tenth of a second to import, and only edits need it.
     import tomlkit
 
-    document = tomlkit.parse(text)
+    # It takes a byte order mark for a key.
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    document = tomlkit.parse(text.removeprefix(mark))
     change(cast("_Tree", document), _item)
-    result = tomlkit.dumps(document)
+    result = mark + tomlkit.dumps(document)
     found = _reparsed(result)
     if found not in (expected, _pruned(expected, emptied)):
         raise InternalError(

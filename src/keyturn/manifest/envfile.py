@@ -30,6 +30,7 @@ __all__ = ["EnvEntry", "EnvFile", "parse_env"]
 MAX_SIZE_BYTES = 1_048_576
 _MAX_PROBLEMS = 100
 _MAX_COMMENT = 500
+_NO_EQUALS = "there is no `=` in it"
 
 _ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[^=\s#'\"]*)[ \t]*=[ \t]*")
 # In a comment only a name in capitals counts: prose has `a = b` in it.
@@ -112,6 +113,11 @@ class EnvFile:
         """The problems of lines of which nothing was read."""
         read = {entry.line for entry in (*self.entries, *self.replaced)}
         return tuple(problem for problem in self.problems if problem.line not in read)
+
+    @property
+    def lost(self) -> tuple[Problem, ...]:
+        """Those of the lines that were to set a variable, which a program would miss."""
+        return tuple(problem for problem in self.unread if problem.message != _NO_EQUALS)
 
 
 def parse_env(data: bytes, *, file: str) -> EnvFile:
@@ -307,9 +313,7 @@ class _Reader:
             message = "the name before `=` is not a variable name"
             self._problem(self.line, "", message, "use letters, digits and `_`")
         else:
-            self._problem(
-                self.line, "", "there is no `=` in it", "write `NAME=value`, or remove it"
-            )
+            self._problem(self.line, "", _NO_EQUALS, "write `NAME=value`, or remove it")
 
     def _problem(self, line: int, name: str, message: str, fix: str) -> None:
         if len(self.problems) < _MAX_PROBLEMS:

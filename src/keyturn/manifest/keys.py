@@ -8,8 +8,8 @@ from functools import cache
 from keyturn.manifest.consumers import RenderFormat, SystemdAction
 from keyturn.manifest.durations import DURATION_PATTERN
 from keyturn.manifest.kinds import GenerateFormat, Priority, SecretKind, Strategy
-from keyturn.manifest.model import StoreKind
 from keyturn.manifest.shapes import Choice, Flag, Key, ListOf, MapOf, Number, Table, Text
+from keyturn.manifest.stores import store_table
 from keyturn.manifest.targets import target_table
 from keyturn.manifest.windows import WINDOW_PATTERN
 
@@ -63,7 +63,7 @@ def manifest_table() -> Table:
             ),
             Key(
                 "stores",
-                MapOf(_NAME, _store(), "a table of stores"),
+                MapOf(_NAME, store_table(), "a table of stores"),
                 "Where versions live; without any there is one called `local`.",
             ),
             Key("schedule", _schedule(), "When the schedule acts."),
@@ -151,6 +151,12 @@ def _environment() -> Table:
                 default=False,
             ),
             Key(
+                "last_good",
+                _DURATION,
+                "How old the values may be that `run` uses while the store does not answer; "
+                "if left out, it then refuses.",
+            ),
+            Key(
                 "freeze",
                 ListOf(_WINDOW, "a list of windows", high=100),
                 "When nothing is rotated by the schedule.",
@@ -164,11 +170,6 @@ def _environment() -> Table:
         ),
         "an environment",
     )
-
-
-def _store() -> Table:
-    kind = _choices(StoreKind, "a kind of store")
-    return Table((Key("kind", kind, "What it is.", required=True),), "a store")
 
 
 def _setting() -> Choice:

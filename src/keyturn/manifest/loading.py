@@ -59,7 +59,7 @@ def load(text: bytes, *, file: str) -> Manifest:
 def _load(source: str, raw: Mapping[str, object], faults: Faults) -> Manifest:
     _refuse_values(source, faults)
     document = check(manifest_table(), raw, faults)
-    stores = _build.build_stores(document)
+    stores = _build.build_stores(document, faults)
     environments = _build.build_environments(document, stores, faults)
     config = _build.build_config(document, environments, faults)
     project = _build.build_project(document)

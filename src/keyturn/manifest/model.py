@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 
 from keyturn.core.ids import (
     ConsumerName,
@@ -33,6 +32,7 @@ from keyturn.manifest.kinds import (
     is_identifier,
     kind_spec,
 )
+from keyturn.manifest.stores import StoreSettings
 from keyturn.manifest.windows import Window
 
 __all__ = [
@@ -42,8 +42,6 @@ __all__ = [
     "Project",
     "ScheduleSettings",
     "Secret",
-    "StoreKind",
-    "StoreSettings",
     "TargetValue",
 ]
 
@@ -101,6 +99,8 @@ class Environment:
         protected: Changes ask for a confirmation and a reason.
         freeze: When the schedule rotates nothing.
         timezone: Whose clock *freeze* is read by, as the IANA database names it.
+        last_good: How old the values may be that `run` uses while the store does not
+            answer; None for never.
     """
 
     name: EnvironmentName
@@ -108,20 +108,7 @@ class Environment:
     protected: bool = False
     freeze: tuple[Window, ...] = ()
     timezone: str = "UTC"
-
-
-class StoreKind(StrEnum):
-    """The stores that this release can use."""
-
-    EMBEDDED = "embedded"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """Where the versions of an environment live."""
-
-    name: StoreName
-    kind: StoreKind
+    last_good: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

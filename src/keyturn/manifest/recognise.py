@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from keyturn.core.ids import FieldName, SecretName
 from keyturn.manifest._doubtful import doubt
+from keyturn.manifest._harmless import is_harmless
 from keyturn.manifest.envfile import EnvEntry
 from keyturn.manifest.kinds import Making, SecretKind, kind_spec
 from keyturn.manifest.strength import (
@@ -17,7 +18,7 @@ from keyturn.manifest.strength import (
     says_secret,
 )
 
-__all__ = ["Recognised", "recognise"]
+__all__ = ["Recognised", "alone", "in_order", "recognise"]
 
 _MAX_NAME = 56
 _SWITCH = re.compile(r"true|false|yes|no|on|off", re.IGNORECASE)
@@ -33,6 +34,7 @@ _WHO = "who issues this value? `generated` makes it here, `guided` takes it from
 _ELSEWHERE = "Keyturn makes and delivers it; the server itself must be told by you"
 _KEY_TEXT = "a private key stands there, which no random text replaces: who makes the next one?"
 _ADDRESS = "a password inside an address: a login of its own could be rotated"
+_DOUBT = "nothing says that everybody may know it; `config` takes it if they may"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,7 @@ class _Pool:
 
 
 def recognise(
-    entries: Mapping[str, EnvEntry], text_of: Callable[[EnvEntry], str]
+    entries: Mapping[str, EnvEntry], text_of: Callable[[EnvEntry], str], *, real: bool = False
 ) -> tuple[tuple[Recognised, ...], tuple[EnvEntry, ...]]:
     """
     Return the secrets among *entries*, and the entries that are plain settings.
@@ -299,6 +301,7 @@ def recognise(
     Args:
         entries: By name; each variable once.
         text_of: Gives an entry's value, for the few guesses that need a look at it.
+        real: The values are real, so that what is not clearly a plain setting is a secret.
     """
     pool = _Pool(dict(entries))
     for rule in _RULES:
@@ -309,8 +312,33 @@ def recognise(
                 _apply(rule, match, pool, text_of)
     for entry in tuple(pool.free.values()):
         _by_look(entry, pool, text_of)
-    found = sorted(pool.found, key=lambda one: min(e.line for e in one.fields.values()))
-    return tuple(found), tuple(pool.free.values())
+    if real:
+        for entry in tuple(pool.free.values()):
+            if not is_harmless(entry.name, text_of(entry)):
+                value = {FieldName("value"): entry}
+                pool.add(entry.name, SecretKind.GUIDED, value, review=(_DOUBT,))
+    return in_order(pool.found), tuple(pool.free.values())
+
+
+def alone(entry: EnvEntry, why: str) -> Recognised:
+    """Return *entry* as a secret of its own that a person brings; *why* is to be looked at."""
+    return Recognised(
+        SecretName(_slug(entry.name)),
+        SecretKind.GUIDED,
+        {FieldName("value"): entry},
+        review=(why,),
+    )
+
+
+def in_order(found: Iterable[Recognised]) -> tuple[Recognised, ...]:
+    """Return *found* as their variables stand in the file, each under a name of its own."""
+    names: set[str] = set()
+    ordered = []
+    for one in sorted(found, key=lambda one: min(e.line for e in one.fields.values())):
+        name = _unique(str(one.name), names)
+        names.add(name)
+        ordered.append(replace(one, name=SecretName(name)))
+    return tuple(ordered)
 
 
 def _apply(
@@ -379,7 +407,7 @@ def _by_look(entry: EnvEntry, pool: _Pool, text_of: Callable[[EnvEntry], str]) -
     elif says_secret(entry.name):
         pool.add(entry.name, SecretKind.GUIDED, value, review=(_WHO,))
     elif looks_like_secret(entry.name, text) is not None:
-        review = "its name says nothing, but the example's value looks like a secret"
+        review = "its name says nothing, but its value looks like a secret"
         pool.add(entry.name, SecretKind.GUIDED, value, review=(review,))
 
 

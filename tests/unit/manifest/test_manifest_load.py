@@ -96,7 +96,7 @@ def test_the_error_lists_each_problem_on_a_line_of_its_own():
         ("[config]\nX = [1]\n", 2, "config.X", "not a list", "write a text"),
         ("[config]\nX = 1979-05-27\n", 2, "config.X", "not a date or time", "write"),
         ("[config]\nKEYTURN_X = 'a'\n", 2, "config.KEYTURN_X", "Keyturn's own", "rename"),
-        ("[stores.local]\nkind = 'valt'\n", 2, "stores.local.kind", "does not know", "embedded"),
+        ("[stores.local]\nkind = 'valt'\n", 2, "stores.local.kind", "does not know", "vault"),
         ("[environments.e]\nstore = 'locl'\n", 2, "environments.e.store", "no store", "local"),
         ("[environments.default]\n", 1, "environments.default", "cannot be called", "call it"),
         ("[consumers.a]\n", 1, "consumers.a", "lacks `secrets`", "add `secrets`"),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from keyturn.app.adopting import Adopting, begin_adopting, renew_bundle
+from keyturn.app.reading import read_plain
 from keyturn.app.secrets import Imported, import_values
 from keyturn.app.settings import TakenSettings, take_settings
 from keyturn.app.shred import kept_nowhere, shred
@@ -49,7 +51,7 @@ _MAX_BYTES = 1024 * 1024
     "--settings/--no-settings",
     "with_settings",
     default=True,
-    help="Take plain settings into keyturn.toml too (the default), or leave it alone.",
+    help="Take settings and new variables into keyturn.toml too (the default), or leave it alone.",
 )
 @environment_option
 @reason_option
@@ -71,8 +73,10 @@ def command(
     Take the secrets of the .env FILE into the store, in one transaction.
 
     Variables that the manifest declares as secrets go to the store. Plain settings
-    that differ are written into keyturn.toml, for this environment. The others are
-    listed. Nothing is printed of any value.
+    that differ are written into keyturn.toml, for this environment. What the manifest
+    does not know is declared in it, as a secret where that is in doubt; so is a setting
+    whose value may be a secret. What cannot be taken is listed, with exit code 1: `run`
+    would miss it. Nothing is printed of any value.
     """
     output = Output(quiet=quiet)
     parsed = parse_env(_read(file), file=str(file))
@@ -83,31 +87,51 @@ def command(
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
         where = pick_environment(session, environment)
         confirm_change(session, where, f"import `{file}` into `{where}`?", yes=yes)
+        adopting = begin_adopting(session, where, parsed, write=with_settings)
         done = import_values(session, where, parsed)
+        adopting.finish()
         given = {VariableName(entry.name): entry.value for entry in parsed.live}
-        settings = take_settings(session, where, given, write=with_settings)
+        write = with_settings and not adopting.unwritable
+        settings = take_settings(session, where, given, write=write)
+        if adopting.switched or settings.written:
+            renew_bundle(session, where)
         nowhere = kept_nowhere(session, where, parsed)
+    unknown = [n for n in adopting.missed(done.unknown) if n not in settings.refused]
     if as_json:
-        output.data(_document(parsed, done, settings))
+        output.data(_document(parsed, done, settings, adopting, unknown))
     else:
         _tell(output, where, parsed, done, settings)
+        _tell_adopted(output, adopting, unknown)
     taken = bool(done.stored or done.unchanged or settings.written or settings.unchanged)
     unread = [f"line {problem.line}" for problem in parsed.unread]
-    left = _Left([*done.unknown, *settings.refused, *unread], nowhere)
+    left = _Left([*unknown, *settings.refused, *unread], nowhere)
     _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
-    if settings.refused:
+    if settings.refused or unknown or parsed.lost:
         return Exit.BAD
     return Exit.DONE if taken else Exit.NOTHING
 
 
-def _document(parsed: EnvFile, done: Imported, settings: TakenSettings) -> dict[str, object]:
+def _document(
+    parsed: EnvFile,
+    done: Imported,
+    settings: TakenSettings,
+    adopting: Adopting,
+    unknown: Sequence[VariableName],
+) -> dict[str, object]:
+    new = adopting.written
+    lines = adopting.adoption.lines if adopting.failed and adopting.adoption else ()
     return {
         "stored": dict(done.stored),
         "unchanged": list(done.unchanged),
-        "settings": settings.written,
-        "settings_unchanged": settings.unchanged,
+        "declared": {one.name: list(one.variables) for one in new.secrets} if new else {},
+        "moved": list(new.moved) if new else [],
+        "to_declare": list(lines),
+        "settings": [*(new.settings if new else ()), *settings.written],
+        "settings_unchanged": [
+            name for name in settings.unchanged if new is None or name not in new.settings
+        ],
         "settings_left": settings.refused,
-        "unknown": list(done.unknown),
+        "unknown": list(unknown),
         "partial": list(done.partial),
         "empty": list(done.empty),
         "problems": [str(problem) for problem in parsed.problems],
@@ -133,11 +157,6 @@ def _tell(
             "`run` would use keyturn.toml's; declare what is a secret under `[secrets]`, take it "
             "out of `[config]`, and import again"
         )
-    if done.unknown:
-        output.warn(
-            f"not in the manifest, not taken: {', '.join(done.unknown)}: declare them in "
-            "keyturn.toml and import again"
-        )
     literal = [entry.name for entry in parsed.live if entry.interpolates]
     if literal:
         output.warn(
@@ -146,15 +165,46 @@ def _tell(
         )
 
 
+def _tell_adopted(output: Output, adopting: Adopting, unknown: Sequence[VariableName]) -> None:
+    new = adopting.written
+    if new is not None:
+        reasons = {note.name: note.reason for note in reversed(new.review)}
+        for one in new.secrets:
+            was = " and no plain setting any more" if set(one.variables) & set(new.moved) else ""
+            why = f": {reasons[one.name]}" if one.name in reasons else ""
+            names = ", ".join(one.variables)
+            output.say(f"keyturn.toml: {names} declared as the secret `{one.name}`{was}{why}")
+        if new.settings:
+            output.say(f"keyturn.toml: declared as plain settings: {', '.join(new.settings)}")
+    if unknown:
+        output.warn(
+            f"not in the manifest, not taken: {', '.join(unknown)}: `run` would miss them; "
+            "declare them in keyturn.toml, or set them where `keyturn run` is started"
+        )
+    for note in adopting.adoption.review if adopting.adoption is not None else ():
+        if note.name in unknown:
+            output.say(f"review: {note}")
+    if adopting.failed:
+        _tell_lines(output, adopting)
+
+
+def _tell_lines(output: Output, adopting: Adopting) -> None:
+    found = adopting.adoption
+    if found is None:
+        output.warn(adopting.why)
+        return
+    output.warn(f"{adopting.why}; to be added to it, before the next import:")
+    for line in found.lines:
+        output.say(f"    {line}")
+    if found.moved:
+        output.say(f"and to be taken out of `[config]`: {', '.join(found.moved)}")
+
+
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"`{file}` cannot be read: {error.strerror}") from error
-    if len(data) > _MAX_BYTES:
-        raise UsageError(f"`{file}` is over {_MAX_BYTES} bytes", hint="an .env file is smaller")
-    return data
+        return read_plain(file, _MAX_BYTES, hint="name an .env file")
+    except FileNotFoundError as error:
+        raise UsageError(f"`{file}` cannot be read: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)
