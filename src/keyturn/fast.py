@@ -7,9 +7,7 @@ module reads its arguments itself and imports almost nothing: what stands in
 option it does not know, a bundle that is absent, stale or unreadable, a log that
 needs repair) it returns None and the full command line takes over, which finds
 out what is wrong and says so. Nothing here reports an error of its own, except
-that a program cannot be started.
-
-The format of the sealed bundle is drawn in `keyturn.deliver.bundle`, which writes it.
+that a program cannot be started. `keyturn.deliver.bundle` draws the bundle's format.
 """
 
 # Annotations are quoted: `from __future__ import annotations` would import a module.
@@ -17,6 +15,7 @@ The format of the sealed bundle is drawn in `keyturn.deliver.bundle`, which writ
 
 import os
 import sys
+import time
 from posix import environ as _environ  # what `os.environb` looks at, without its wrapping
 
 TYPE_CHECKING = False
@@ -27,9 +26,11 @@ if TYPE_CHECKING:
 MANIFEST = "keyturn.toml"
 STATE_FOLDER = ".keyturn"
 LOCATOR_MARK = "keyturn-locator-1"
+CLOSED = "store.closed"  # in the key folder: how the last slow command left the store's file
 BUNDLE_MARK = b"keyturn-bundle 1"
 DEFAULT_ENVIRONMENT = "development"
 CLOCK_SKEW_SECONDS = 300
+_LOOKS, _BETWEEN_LOOKS_SECONDS = 5, 0.004  # of closing it, which syncs
 _E2BIG, _ENOEXEC, _EBADF, _EACCES = 7, 8, 9, 13
 _UNREACHABLE, _NOT_EXECUTABLE, _NOT_FOUND = 7, 126, 127  # `keyturn.cli.exits`, env(1)
 _COERCED = (b"C.UTF-8", b"C.utf8", b"UTF-8")  # set by the interpreter for itself (PEP 538)
@@ -176,16 +177,25 @@ def manifest_stamp(project: str) -> str:
     return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino}"
 
 
-def database_stamp(project: str) -> str:
-    """Return what identifies the store's file; its content changes, the file does not."""
+def database_stamps(project: str) -> "tuple[str, str]":
+    """Return what identifies the store's file, and what changes with its content."""
     status = os.stat(f"{project}/{STATE_FOLDER}/store.db")
-    return f"{status.st_dev} {status.st_ino}"
+    file = f"{status.st_dev} {status.st_ino}"
+    # The change time too: nobody sets it, while `cp -p` sets the other one back.
+    return file, f"{file} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"
+
+
+def is_as_left(project: str, keys: str) -> bool:
+    """Tell whether the store's file is as the last slow command left it, or one leaves it now."""
+    for _ in range(_LOOKS):
+        if read_private(f"{keys}/{CLOSED}", 256).decode() == database_stamps(project)[1]:
+            return True
+        time.sleep(_BETWEEN_LOOKS_SECONDS)
+    return False
 
 
 def open_bundle(project: str, environment: str) -> "Bundle":
     """Return the bundle of *environment*, fresh; raises whatever keeps it from serving."""
-    import time
-
     state = f"{project}/{STATE_FOLDER}"
     mark, store_id = read_private(f"{state}/locator", 256).decode("ascii").split()
     if mark != LOCATOR_MARK or not store_id.isalnum():
@@ -195,24 +205,25 @@ def open_bundle(project: str, environment: str) -> "Bundle":
         status = os.stat(folder)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise PermissionError(folder)
-    identity = read_private(f"{keys}/bundle.key", 4096)
+    identity = read_private(f"{keys}/bundle.key", 4096).decode("ascii")
     sealed = read_private(f"{state}/bundles/{environment}.age", 65536)
     generation = read_private(f"{keys}/generation.{environment}", 64).strip()
 
     import_age()
     from pyrage import decrypt, x25519
 
-    key = identity.decode("ascii").rsplit("\n", 2)[-2]
-    bundle = Bundle(decrypt(sealed, [x25519.Identity.from_str(key)]))
+    key = x25519.Identity.from_str(identity.rsplit("\n", 2)[-2])
+    bundle = Bundle(decrypt(sealed, [key]))
     now = time.time()  # the clock seam's module imports datetime
     if (
         bundle.one(b"store")[0].decode() != store_id
         or bundle.one(b"environment")[0].decode() != environment
         or bundle.one(b"generation")[0] != generation
         or b" ".join(bundle.one(b"manifest")).decode() != manifest_stamp(project)
-        or b" ".join(bundle.one(b"database")).decode() != database_stamp(project)
+        or b" ".join(bundle.one(b"database")).decode() != database_stamps(project)[0]
         or not int(bundle.one(b"created")[0]) - CLOCK_SKEW_SECONDS <= now
         or not now < int(bundle.one(b"not_after")[0])
+        or not is_as_left(project, keys)
     ):
         raise ValueError("stale")
     return bundle
@@ -243,10 +254,7 @@ def select(bundle: Bundle, consumer: str) -> "tuple[set[bytes], bool]":
         names, config = {rest[0] for rest in bundle.head.get(b"secret", ())}, True
         wants = {rest[0] for rest in refused}
     else:
-        wanted = consumer.encode()
-        row = next((rest for rest in bundle.head.get(b"consumer", ()) if rest[0] == wanted), None)
-        if row is None:
-            raise KeyError(consumer)
+        row = {rest[0]: rest for rest in bundle.head.get(b"consumer", ())}[consumer.encode()]
         names, config = set(row[2:]), row[1] == b"config"
         wants = names | {b"-"} if config else names
     if any(rest[0] in wants for rest in refused):
@@ -341,14 +349,9 @@ def _run(found: Arguments) -> "Callable[[], int] | None":
     environ, versions = child_environment(bundle, names, config=config)
     from keyturn._fastaudit import record
 
-    record(
-        f"{project}/{STATE_FOLDER}",
-        "environment.value.deliver",
-        found.environment,
-        versions,
-        consumer=found.consumer,
-        command=found.words[0],
-    )
+    state, action = f"{project}/{STATE_FOLDER}", "environment.value.deliver"
+    more = {"consumer": found.consumer, "command": found.words[0]}
+    record(state, action, found.environment, versions, **more)
     return lambda: start(found.words, environ)
 
 
@@ -419,16 +422,12 @@ def _get(found: Arguments) -> "Callable[[], int] | None":
     ]
     if len(matches) != 1:
         return None
-    row, value = matches[0]
     from keyturn._fastaudit import record
 
-    record(
-        f"{project}/{STATE_FOLDER}",
-        "secret.value.read",
-        f"{found.environment}/{row[1].decode()}",
-        f"{row[1].decode()}={row[2].decode()}",
-        field=row[3].decode(),
-    )
+    row, value = matches[0]
+    name, version, field = [part.decode() for part in row[1:4]]
+    state, subject = f"{project}/{STATE_FOLDER}", f"{found.environment}/{name}"
+    record(state, "secret.value.read", subject, f"{name}={version}", field=field)
     # Nothing is left to do: to take the interpreter down costs a tenth of the whole.
     return lambda: os._exit(write_value(value))
 

@@ -192,11 +192,11 @@ def fail(story):
         (("audit", "verify", "file", "-v"), b""),
     ):
         story.run(*words, stdin=stdin, shows=words[:1] == ("get",))
-    for point in ("bundle.invalidated:error", "bundle.rename:full", "database.commit:full"):
+    for point in ("bundle.invalidated:error", "bundle.write:full", "database.commit:full"):
         story.run(
             "set", "odd", "-", "-v", stdin=story.canary(point), environ={"KEYTURN_FAILPOINT": point}
         )
-    for point in ("database.commit", "database.committed", "bundle.rename"):
+    for point in ("database.commit", "database.committed", "bundle.written"):
         story.run(
             "set", "odd", "-", stdin=story.canary(point), environ={"KEYTURN_FAILPOINT": point}
         )

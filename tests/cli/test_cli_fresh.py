@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import time
 
 import pytest
@@ -88,7 +89,23 @@ HARMLESS = {
     "no bundles": lambda p: shutil.rmtree(p.bundle.parent),
     "a cut bundle": lambda p: os.truncate(p.bundle, 100),
     "an open bundle": lambda p: p.bundle.chmod(0o644),
+    "a linked bundle": lambda p: (
+        p.bundle.rename(p.state / "elsewhere"),
+        p.bundle.symlink_to(p.state / "elsewhere"),
+    ),
     "no bundle key": lambda p: (p.keys / "bundle.key").unlink(),
+    "a store of another time": lambda p: (p.state / "store.db").chmod(0o600),
+    "no mark of the store": lambda p: (p.keys / fast.CLOSED).unlink(),
+    "a torn mark of the store": lambda p: os.truncate(p.keys / fast.CLOSED, 30),
+    "an open mark of the store": lambda p: (p.keys / fast.CLOSED).chmod(0o644),
+    "a pipe for a mark of the store": lambda p: (
+        (p.keys / fast.CLOSED).unlink(),
+        os.mkfifo(p.keys / fast.CLOSED, 0o600),
+    ),
+    "a link for a mark of the store": lambda p: (
+        (p.keys / fast.CLOSED).rename(p.keys / "elsewhere"),
+        (p.keys / fast.CLOSED).symlink_to(p.keys / "elsewhere"),
+    ),
 }
 
 
@@ -159,6 +176,88 @@ def test_an_older_store_put_in_its_place_is_refused(fresh):
         result = fresh(*words)
         assert (1, b"") == (result.code, result.out)
         assert "the store was put back" in result.text
+
+
+def write_over(path, content, *, before=None):
+    """Write *content* over the file at *path*, and set its times to those of *before*."""
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+    if before is not None:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_an_older_store_written_over_it_is_refused(timed, fresh):
+    """An older copy in the same file, as `cp` and `cp -p` write it, is noticed by both ways."""
+    database = fresh.state / "store.db"
+    older, before = database.read_bytes(), database.stat()
+    fresh.put("session", NEW)
+    result, short = went_short(fresh, *SHOW)
+    assert (NEW + b"\n", True) == (result.out, short)
+    inode = database.stat().st_ino
+    write_over(database, older, before=before if timed else None)
+    assert inode == database.stat().st_ino
+    for words in (SHOW, ("get", "session"), ("doctor", "--accept-rollback"), SHOW):
+        result = fresh(*words)
+        assert 0 != result.code
+        assert NEW not in result.out
+    assert "the store was put back" in result.text
+    reason = ("--reason", "the backup of Monday")
+    assert 0 == fresh("doctor", "--accept-rollback", *reason).code
+    # Not what the sealed bundle holds.
+    for expected in (False, True):
+        result, short = went_short(fresh, *SHOW)
+        assert (OLD + b"\n", expected) == (result.out, short)
+
+
+def test_an_older_store_that_no_anchor_tells_of_serves_its_own_values(fresh):
+    """With the anchor gone too it is accepted with a warning, and never mixed with what was."""
+    database = fresh.state / "store.db"
+    older = database.read_bytes()
+    fresh.put("session", NEW)
+    assert NEW + b"\n" == fresh(*SHOW).out
+    write_over(database, older)
+    (fresh.keys / "anchor").unlink()
+    assert "an older copy of the store would not be noticed" in fresh("list").text
+    for expected in (False, True):
+        result, short = went_short(fresh, *SHOW)
+        assert (OLD + b"\n", expected) == (result.out, short)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", ["bundle.closed", "bundle.remembered"])
+def test_killed_where_a_command_closes_the_store(point, fresh):
+    """The next `run` is slower once, at most, and serves what was set."""
+    killed = fresh("set", "session", "-", stdin=NEW, environ={"KEYTURN_FAILPOINT": point})
+    assert -signal.SIGKILL == killed.code
+    for expected in (point == "bundle.remembered", True):
+        result, short = went_short(fresh, *SHOW)
+        assert (0, NEW + b"\n", expected) == (result.code, result.out, short)
+
+
+def test_programs_started_while_the_store_is_written(fresh):
+    """Beside a writer, each of many gets a value that was acknowledged; then all are quick again."""
+    values = [b"test-session-of-many-%02d-9Kq7" % number for number in range(5)]
+    seen = []
+
+    def start_some():
+        for _ in range(8):
+            seen.append(fresh(*SHOW))
+
+    starters = [threading.Thread(target=start_some) for _ in range(4)]
+    for starter in starters:
+        starter.start()
+    for value in values:
+        assert 0 == fresh("set", "session", "-", stdin=value).code
+        assert value + b"\n" == fresh(*SHOW).out
+    for starter in starters:
+        starter.join()
+    assert {0} == {result.code for result in seen}
+    assert {result.out[:-1] for result in seen} <= {OLD, *values}
+    fresh(*SHOW)
+    result, short = went_short(fresh, *SHOW)
+    assert (values[-1] + b"\n", True) == (result.out, short)
 
 
 def test_options_that_the_short_way_does_not_know_change_nothing(fresh):

@@ -61,7 +61,7 @@ def test_a_change_that_cannot_be_recorded_did_not_happen(project):
 
 POINTS = {
     "bundle.write": 0,
-    "bundle.rename": 0,
+    "bundle.written": 0,
     "bundle.invalidate": 7,
     "bundle.invalidated": 7,
     "database.commit": 7,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyturn import fast
-from keyturn.app.session import Session, write_bundle_key
+from keyturn.app.session import BUNDLE_KEY, Session, write_bundle_key
 from keyturn.audit.events import Action
 from keyturn.core.ids import ConsumerName, EnvironmentName, SecretName, VariableName
 from keyturn.core.model import VersionedValue
@@ -18,9 +19,17 @@ from keyturn.deliver.bundle import BundleContent, SecretEntry, encode
 from keyturn.errors import DeliveryError, InternalError, KeyturnError, Missing
 from keyturn.manifest import Manifest, Secret
 
-__all__ = ["Delivered", "compile_bundle", "prepare_run", "refresh_bundle", "resolve"]
+__all__ = [
+    "Delivered",
+    "LateSeal",
+    "compile_bundle",
+    "prepare_run",
+    "refresh_bundle",
+    "resolve",
+]
 
 BUNDLE_SECONDS = 24 * 3600
+_LATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ def compile_bundle(session: Session, environment: EnvironmentName) -> BundleCont
         created_seconds=now,
         not_after_seconds=now + BUNDLE_SECONDS,
         manifest_stamp=session.manifest_stamp,
-        database_stamp=fast.database_stamp(project),
+        database_stamp=fast.database_stamps(project)[0],
         generation=session.bundles.generation(environment),
         consumers={
             name: (
@@ -115,16 +124,59 @@ def refresh_bundle(session: Session, environment: EnvironmentName) -> BundleCont
     with session.database.transaction():
         content = compile_bundle(session, environment)
         try:
-            if session.has_key_file:
-                write_bundle_key(session.keys)  # where it was lost
-            identity = session.bundle_identity
-            if identity is not None:
-                sealed = seal_bundle(encode(content), [recipient(identity)])
-                session.bundles.write(environment, sealed)
+            to = session.bundles.recipient(session.keys / BUNDLE_KEY, lambda: _recipient(session))
+            if to is not None:
+                session.bundles.write(environment, seal_bundle(encode(content), [to]))
         except (KeyturnError, OSError) as error:
             why = error.message if isinstance(error, KeyturnError) else error.strerror
-            session.notes.append(f"the sealed bundle is not renewed, so `run` is slower: {why}")
+            session.notes.append(_not_renewed(why))
     return content
+
+
+def _not_renewed(why: str | None) -> str:
+    return f"the sealed bundle is not renewed, so `run` is slower: {why}"
+
+
+def _recipient(session: Session) -> str | None:
+    if session.has_key_file:
+        write_bundle_key(session.keys)  # where it was lost
+    identity = session.bundle_identity
+    return None if identity is None else recipient(identity)
+
+
+class LateSeal:
+    """
+    Seals the bundles that a batch of rotations makes stale: every few seconds, and at its end.
+
+    A bundle holds a whole environment, so one for each rotation would cost a batch the
+    square of its length. Nothing old is served meanwhile: each promote makes the bundle
+    stale before it is durable, and the first `run` after it seals another.
+
+    Args:
+        session: Of the thread that watches the batch; its notes say what was not renewed.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stale: set[EnvironmentName] = set()
+        self._sealed_at = time.monotonic()
+
+    def moved(self, environment: EnvironmentName) -> None:
+        """Take note that a rotation in *environment* ended, and seal where it is time to."""
+        self._stale.add(environment)
+        if time.monotonic() - self._sealed_at >= _LATE_SECONDS:
+            self.seal()
+
+    def seal(self) -> None:
+        """Seal what is stale."""
+        for environment in sorted(self._stale):
+            try:
+                refresh_bundle(self._session, environment)
+            except KeyturnError as error:
+                # Of a rotation that went well this takes nothing.
+                self._session.notes.append(_not_renewed(error.message))
+        self._stale.clear()
+        self._sealed_at = time.monotonic()
 
 
 def prepare_run(

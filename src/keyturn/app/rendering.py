@@ -239,9 +239,12 @@ class ConsumerDelivery:
             KeyturnError: A consumer cannot be reached or does not come up on *version*.
         """
         session = self._session
-        refresh_bundle(session, ref.environment)
+        consumers = session.manifest.consumers_of(ref.environment, ref.name)
+        # One that is reloaded may well start by `run`.
+        if not session.seals_late or any(consumer.reload for consumer in consumers):
+            refresh_bundle(session, ref.environment)
         notes: list[str] = []
-        for consumer in session.manifest.consumers_of(ref.environment, ref.name):
+        for consumer in consumers:
             if consumer.render is None and consumer.reload is None and consumer.health is None:
                 notes.append(f"{consumer.name}: reads its environment when it starts; restart it")
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -77,19 +78,19 @@ class AnchoredLog:
     ) -> None:
         self.log = log
         self._notes = notes
-        self._database = database
+        self.database = database
         self._keys = keys
         self._store_id = store_id
         self._waiting = False
 
     def record(self, event: Event) -> Record:
         """Append *event*, in the transaction that is open or in its own."""
-        with self._database.transaction():
+        with self.database.transaction():
             record = self.log.record(event)
             if not self._waiting:
                 self._waiting = True
-                self._database.after_commit(self._advance)
-                self._database.after_rollback(self._forget)
+                self.database.after_commit(self._advance)
+                self.database.after_rollback(self._forget)
             return record
 
     def open_begun(self) -> list[Record]:
@@ -127,6 +128,8 @@ class Session:
         notes: What the person should hear, found while opening and since.
         reopen: Opens another one of the same project, for another thread; whoever
             calls it closes it.
+        is_anchored: Whether the store was held against the rollback anchor.
+        seals_late: Whether a `delivery.LateSeal` seals what its rotations make stale.
     """
 
     paths: ProjectPaths
@@ -145,6 +148,8 @@ class Session:
     entropy: Entropy
     signing_key: SecretValue
     reopen: Callable[[], Session]
+    is_anchored: bool
+    seals_late: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -190,8 +195,13 @@ class Session:
         return SecretValue.from_text(lines[-1]) if lines else None
 
     def close(self) -> None:
-        """Close the store."""
+        """Close the store, and remember how it was left, which is what the fast path goes by."""
         self.database.close()
+        if self.is_anchored:
+            # Without it the next `run` is slower and tries again; the anchor, in the same
+            # folder, has said why.
+            with contextlib.suppress(OSError):
+                self.bundles.remember_closed(fast.database_stamps(str(self.paths.folder))[1])
 
 
 def write_bundle_key(keys: Path, *, replace_old: bool = False) -> None:
@@ -319,15 +329,15 @@ def _assemble(  # noqa: PLR0917 - private, and called once
     keys = paths.keys(store_id)
     notes: list[str] = []
     audit = AnchoredLog(log, database=database, keys=keys, store_id=store_id, notes=notes)
+    bundles = BundleFiles(paths.bundles, keys, entropy=entropy)
     if not accept_rollback:
-        notes += _check_rollback(audit, keys, store_id)
+        notes += _check_rollback(audit, keys, store_id, bundles)
     principal, source = local_principal(), local_source()
     segments = Segments(
         paths.audit, database=database, log=log, clock=clock, actor=principal, source=source
     )
     # The fast path only appends: that it can is seen to here, by every other command.
     notes += segments.maintain()
-    bundles = BundleFiles(paths.bundles, keys, entropy=entropy)
     behind = clock_note(log, clock)
     if behind is not None:
         notes.append(behind)
@@ -359,6 +369,7 @@ def _assemble(  # noqa: PLR0917 - private, and called once
         entropy=entropy,
         signing_key=signing_key,
         reopen=reopen,
+        is_anchored=not accept_rollback,
         notes=notes,
     )
 
@@ -373,7 +384,9 @@ def _item(embedded: EmbeddedStore, name: str) -> SecretValue:
     return found
 
 
-def _check_rollback(audit: AnchoredLog, keys: Path, store_id: str) -> list[str]:
+def _check_rollback(
+    audit: AnchoredLog, keys: Path, store_id: str, bundles: BundleFiles
+) -> list[str]:
     """Return what to tell the person; raises where the store is older than its anchor."""
     reading = read_anchor(keys)
     if reading.state is AnchorState.PRESENT and reading.anchor is not None:
@@ -389,6 +402,9 @@ def _check_rollback(audit: AnchoredLog, keys: Path, store_id: str) -> list[str]:
         f"the rollback anchor in `{keys}` is {reading.state.value}: this once, an older copy of "
         "the store would not be noticed; it is written anew now"
     )
+    # First: of an older store they would hold what it has not.
+    with audit.database.transaction():
+        bundles.remove_all()
     try:
         audit.write_anchor()
     except KeyturnError as error:

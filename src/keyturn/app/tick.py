@@ -64,8 +64,15 @@ def tick(session: Session, judged: Sequence[Judged], *, at_once: int) -> Iterato
     jobs = _in_order(session.manifest, [each for each in judged if each.to_do])
     if not jobs:
         return
+    from keyturn.app.delivery import LateSeal
+
     turn = threading.Lock()
-    yield from carry_out(jobs, lambda: _SessionWorker(session, turn), at_once=at_once)
+    session.database.take_turns(turn)
+    late = LateSeal(session)
+    for ended in carry_out(jobs, lambda: _SessionWorker(session, turn), at_once=at_once):
+        late.moved(ended.ref.environment)
+        yield ended
+    late.seal()
 
 
 def _in_order(manifest: Manifest, judged: Sequence[Judged]) -> list[Judged]:
@@ -201,6 +208,7 @@ class _SessionWorker:
         self._told = session.notes
         self._own = session.reopen()
         self._own.database.take_turns(turn)
+        self._own.seals_late = True
 
     def do(self, judged: Judged) -> Ended:
         from keyturn.app.rotation import resume, rotate

@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 
+from keyturn.app.delivery import LateSeal
 from keyturn.app.kinds import by_hand, needs_target
 from keyturn.app.rotation import rotate
 from keyturn.app.session import Session
@@ -109,6 +110,8 @@ def rotate_waves(
     """
     failed: set[SecretName] = set()
     turn = threading.Lock()
+    session.database.take_turns(turn)
+    late = LateSeal(session)
     for wave in waves:
         ready: list[Secret] = []
         for secret in wave:
@@ -133,7 +136,9 @@ def rotate_waves(
                 ended = future.result()
                 if ended.end is WaveEnd.FAILED:
                     failed.add(ended.ref.name)
+                late.moved(environment)
                 yield ended
+    late.seal()
 
 
 def _unready(
@@ -173,6 +178,7 @@ def _rotate_one(
     try:
         with closing(session.reopen()) as own:
             own.database.take_turns(turn)
+            own.seals_late = True
             report = rotate(own, ref, now=now)
             report.require_success()
     except KeyturnError as error:

@@ -26,12 +26,17 @@ while the control database's write transaction is held. Whoever changes a
 current value raises the generation before the commit; whoever builds a bundle
 reads the values and the generation under the same lock. So a bundle whose
 generation matches holds the values that are current, wherever a process died.
+
+That is so of one store. Whoever lets another take its place without the rollback
+anchor's leave (none there, or `--accept-rollback`) first makes every bundle stale.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +81,7 @@ class BundleContent:
         created_seconds: Unix time of building.
         not_after_seconds: Unix time from which it must not be served.
         manifest_stamp: `fast.manifest_stamp` of the manifest it was compiled from.
-        database_stamp: `fast.database_stamp` of the store it was read from.
+        database_stamp: The first of `fast.database_stamps`, of the store it was read from.
         consumers: The secrets of each, and whether it gets the plain settings.
         lacking: Required secrets without a value, with the variable that needs it.
     """
@@ -153,6 +158,8 @@ class BundleFiles:
         self._folder = folder
         self._keys = keys
         self._entropy = entropy
+        self._recipient: str | None = None
+        self._asked_of: tuple[int, ...] | None = None
 
     def generation(self, environment: EnvironmentName) -> str:
         """Return the present generation; call it inside a write transaction."""
@@ -187,12 +194,64 @@ class BundleFiles:
         return generation
 
     def write(self, environment: EnvironmentName, sealed: bytes) -> None:
-        """Replace the bundle of *environment*; call it inside a write transaction."""
-        if not self._folder.is_dir():
-            durable.create_directory(self._folder)
-        # Not waited for: after a power cut the older one has an older mark, a torn one
-        # does not decrypt, and either way it is built again.
-        durable.replace(self._path(environment), sealed, point="bundle", sync=False)
+        """
+        Make *sealed* the bundle of *environment*; call it inside a write transaction.
+
+        Crash safety:
+            Not durable. The old one has an older mark, a torn one does not decrypt, and
+            either way it is built again.
+        """
+        path = self._path(environment)
+        # In place where that is safe: to rename over a file costs twenty times as much,
+        # since the file system then writes the new one out at once.
+        if not _overwrite(path, sealed):
+            if not self._folder.is_dir():
+                durable.create_directory(self._folder)
+            durable.replace(path, sealed, point="bundle", sync=False)
+
+    def recipient(self, identity: Path, ask: Callable[[], str | None]) -> str | None:
+        """
+        Return whom bundles are sealed to; None where no key on disk could open them.
+
+        Args:
+            identity: The file of the identity.
+            ask: Called where that file is absent, or not as it was when last asked.
+        """
+        try:
+            status = os.stat(identity)  # noqa: PTH116 - `Path` costs as much again
+        except OSError:
+            return ask()
+        asked_of = (status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
+        if asked_of != self._asked_of:
+            self._recipient = ask()
+            self._asked_of = asked_of
+        return self._recipient
+
+    def remember_closed(self, stamp: str) -> None:
+        """
+        Remember how the store's file was left, so that the fast path may go on.
+
+        Call it after the store was closed, and only where it was held against the anchor.
+
+        Args:
+            stamp: The second of `fast.database_stamps`.
+
+        Raises:
+            OSError: It cannot be written: `run` is slower until a later command can.
+
+        Crash safety:
+            Not durable. Where it is absent, torn or of another time, the next `run`
+            takes the slow path, and writes it again.
+        """
+        failpoints.hit("bundle.closed")
+        path = self._keys / fast.CLOSED
+        try:
+            _write_mark(path, stamp.encode("ascii"), sync=False)
+        except OSError:
+            # A link, a pipe, or somebody else's: it would keep `run` slow for ever.
+            path.unlink(missing_ok=True)
+            _write_mark(path, stamp.encode("ascii"), sync=False)
+        failpoints.hit("bundle.remembered")
 
     def exists(self, environment: EnvironmentName) -> bool:
         """Tell whether a bundle of *environment* is there, fresh or not."""
@@ -212,16 +271,42 @@ class BundleFiles:
         return self._keys / f"generation.{environment}"
 
 
-def _write_mark(path: Path, mark: bytes) -> None:
+def _write_mark(path: Path, mark: bytes, *, sync: bool = True) -> None:
     # Not blocking: a pipe in the file's place would be waited for.
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     try:
-        # The fast path reads no file that others can reach, however it came to be so.
-        os.fchmod(descriptor, 0o600)
-        # In place and of fixed width: a torn write is another mark, hence stale too.
-        os.pwrite(descriptor, mark, 0)
-        os.ftruncate(descriptor, len(mark))
-        os.fdatasync(descriptor)
+        # In place: a torn write is another mark, hence stale too.
+        _write(descriptor, mark)
+        if sync:
+            os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _overwrite(path: Path, data: bytes) -> bool:
+    """Write *data* over the file at *path*; return False where it had better be another one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        # One with a second name is a backup's too, which must stay as it is.
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not ours or status.st_nlink != 1:
+            return False
+        failpoints.hit("bundle.write")
+        _write(descriptor, data)
+    finally:
+        os.close(descriptor)
+    failpoints.hit("bundle.written")
+    return True
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    # The fast path reads no file that others can reach, however it came to be so.
+    os.fchmod(descriptor, 0o600)
+    if os.pwrite(descriptor, data, 0) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as it means on a file
+    os.ftruncate(descriptor, len(data))

@@ -105,10 +105,11 @@ def test_what_the_long_way_hands_over_is_what_the_bundle_holds(project, session,
     """Both ways make the child's environment by the same function, from the same content."""
     monkeypatch.setenv("KEYTURN_HOME", str(project.key_home))
     environ = prepare_run(session, DEVELOPMENT, "backend", ["server"])
+    delivered = resolve(session, DEVELOPMENT, "backend")
+    session.close()
     bundle = fast.open_bundle(str(project.folder), "development")
     names, config = fast.select(bundle, "backend")
     assert environ == fast.child_environment(bundle, names, config=config)[0]
-    delivered = resolve(session, DEVELOPMENT, "backend")
     for name, value in delivered.variables.items():
         assert environ[name.encode()] == value.reveal()
     assert VALUES["api"] == delivered.variables[VariableName("API_KEY")].reveal()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from keyturn import fast
 from keyturn.app.waves import WaveEnd, rotate_waves, waves_of
 from keyturn.core.ids import EnvironmentName
 from keyturn.manifest import load
@@ -183,3 +184,29 @@ def test_nothing_begins_before_what_it_depends_on_has_ended(rotated):
     )
     assert ["a", "b", "c"] == begun
     assert {WaveEnd.DONE} == {each.end for each in found.values()}
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+def test_a_batch_seals_its_bundle_at_its_end(reloads, rotated, tmp_path, monkeypatch):
+    """
+    Not once for each, which would cost the square; but before a reload, which may start by it.
+
+    What was sealed before is stale from the first promote on, so nobody is served by it.
+    """
+    project = projects.Project(tmp_path / "project", tmp_path / "keys")
+    monkeypatch.setenv("KEYTURN_HOME", str(project.key_home))
+    seen = []
+
+    def look(_):
+        generation = (project.keys / "generation.development").read_bytes()
+        seen.append((project.bundle.read_bytes(), generation))
+
+    reload = '[consumers.web]\nsecrets = ["b"]\nreload = { command = ["true"] }\n'
+    tables = [secret(name) for name in "abcd"]
+    found = rotated(*tables, reload if reloads else "", at_once=1, begun=look)
+    assert {WaveEnd.DONE} == {each.end for each in found.values()}
+    assert 4 == len({generation for _, generation in seen})
+    assert (2 if reloads else 1) == len({sealed for sealed, _ in seen})
+    project.session().close()
+    bundle = fast.open_bundle(str(project.folder), "development")
+    assert [b"2"] * 4 == [row[2] for row, _ in bundle.entries() if row[0] == b"secret"]

@@ -195,11 +195,27 @@ def damage(path):
     path.write_bytes(data)
 
 
+def overwrite_database(project):
+    """Write an older copy over it and set its time back, as `cp -p` does."""
+    database = project.state / "store.db"
+    before = database.stat()
+    with database.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(content)
+    os.utime(database, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 STALE = {
     "the manifest was edited": edit,
     "the manifest was edited and its time set back": edit_in_place_and_set_the_time_back,
     "the manifest is gone": lambda p: p.manifest.unlink(),
     "the database is another file": replace_database,
+    "the database was written over": overwrite_database,
+    "the database is larger": lambda p: os.truncate(p.state / "store.db", 1 << 20),
+    "how the database was left is unknown": lambda p: (p.keys / fast.CLOSED).unlink(),
+    "how the database was left is torn": lambda p: os.truncate(p.keys / fast.CLOSED, 20),
+    "others may write how the database was left": lambda p: (p.keys / fast.CLOSED).chmod(0o620),
     "the generation is another": lambda p: (p.keys / "generation.development").write_bytes(
         b"f" * 32 + b"\n"
     ),
