@@ -169,7 +169,7 @@ def test_options_are_asked_for_again(quick, project):
     options = ("--at", "/srv/shop", "--user", "shop", "-e", "development")
     assert 0 == quick("scaffold", "systemd", *options).code
     text = (project.folder / "systemd" / "clipper-keyturn-tick.service").read_text()
-    assert "keyturn scaffold --check -e development --at /srv/shop --user shop\n" in text
+    assert "keyturn scaffold systemd --check -e development --at /srv/shop --user shop\n" in text
     assert "User=shop\nWorkingDirectory=/srv/shop\n" in text
     assert 0 == quick("scaffold", "systemd", "--check", *options).code
     assert 1 == quick("scaffold", "systemd", "--check").code

@@ -23,6 +23,7 @@ from keyturn.errors import (
     UsageError,
     VerificationFailed,
 )
+from keyturn.rotate import rehearse
 from keyturn.targets._aws_keys import KeyFacts, Note, lost_key
 from tests.worlds.aws_access_key import USER, AwsAccessKeyWorld
 from tests.worlds.base import Setup, kind_in, secret_values, texts_of
@@ -244,6 +245,27 @@ def test_a_rehearsal_leaves_no_trace(world):
     kind.withdraw(current, pending)
     kind.prove_dead(pending)
     assert ({id_of(current): "Active"}, {}) == (world.keys(), world.tags())
+
+
+@pytest.mark.parametrize(
+    ("action", "step"),
+    [("GetAccessKeyLastUsed", "check"), ("UpdateAccessKey", "withdraw")],
+)
+def test_a_rehearsal_finds_the_rights_that_only_the_end_needs(world, action, step):
+    """What `retire` asks for is denied already, and the key is deleted all the same."""
+
+    def decide(asked, caller, count):
+        denied = f"User: x is not authorized to perform: iam:{asked}"
+        return (403, "AccessDenied", denied) if asked == action else None
+
+    with answering(world, decide) as (setup, counts):
+        kind = kind_of(world, setup).rehearsal()
+        current = secret_values(world.setup.first)
+        seen = {line.step: line for line in rehearse(kind, current, token=TOKEN)}
+    assert [step] == [name for name, line in seen.items() if line.failure is not None]
+    assert f"`{action}`" in seen[step].failure.hint
+    assert 1 == counts["GetAccessKeyLastUsed"] == counts["UpdateAccessKey"]
+    assert {id_of(current)} == set(world.keys())
 
 
 def test_a_birth_makes_a_key_of_the_user_that_the_target_names(world):

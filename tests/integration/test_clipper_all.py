@@ -188,7 +188,7 @@ def test_with_their_graces_both_work_until_these_are_over(world, rotated):
         assert {True} == set(world.works(before).values())
         assert world.ask("/whoami", token=given["token"], cookie=given["cookie"])[0] == 200
         assert begun == ends(world.must(*words))
-        world.must("rotate", "--resume", "--now", "-e", "production")
+        world.must("rotate", "--resume", "--now", *WHERE)
         visits.more(100)
     assert {} == dict(visits.refused)
     # Its rows are re-encrypted at once: it has no grace.

@@ -13,8 +13,16 @@ from pathlib import Path
 import pytest
 
 from keyturn import kinds
+from keyturn.cli.exits import Exit, exit_of
 from keyturn.core.ids import Token
-from keyturn.errors import NotYet, OutcomeUnknown, Rejected, Unavailable, UsageError
+from keyturn.errors import (
+    KeyturnError,
+    NotYet,
+    OutcomeUnknown,
+    Rejected,
+    Unavailable,
+    UsageError,
+)
 from keyturn.errors import VerificationFailed as Failed
 from tests.worlds.acme import EXAMPLE
 from tests.worlds.base import Setup, kind_in, secret_values, texts_of
@@ -195,7 +203,7 @@ def test_no_plug_in_is_named():
         ),
         (
             "def build(context):\n    raise ValueError('canary-value')",
-            "failed in `build`: ValueError",
+            "failed in `build`: ValueError at stranger.py:2",
         ),
     ],
 )
@@ -223,6 +231,62 @@ def test_a_plug_ins_own_errors_pass_as_they_are(plugin):
             "from keyturn.kinds import Rejected\n"
             "def build(context): raise Rejected('not like this')"
         )
+
+
+STRANGER = """
+from keyturn.kinds import OnePhase
+
+class Kind(OnePhase):
+    def describe(self, current): return [("create", 7)]
+    def create(self, current, *, token): return {STEP_create}
+    def apply(self, current, pending): {STEP_apply}
+    def check(self, current, pending): return None
+    def probe(self, values): return len(values, "canary-value")
+    def withdraw(self, current, pending): ...
+    def retire(self, current, old): raise ValueError("canary-value")
+    def prove_dead(self, old, *, current=None): return True
+
+def build(context): return Kind()
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "act", "words"),
+    [
+        ("probe", lambda kind: kind.probe({}), "TypeError at stranger.py:"),
+        ("retire", lambda kind: kind.retire({}, {}), "ValueError at stranger.py:"),
+        ("check", lambda kind: kind.check(None, {}), "it returns NoneType, not Evidence"),
+        ("prove_dead", lambda kind: kind.prove_dead({}), "it returns bool, not Evidence"),
+        ("create", lambda kind: kind.create(None, token=TOKEN), "it returns no values"),
+        ("apply", lambda kind: kind.apply(None, {}), "ConnectionResetError"),
+        ("advance", lambda kind: kind.advance({}, None), "a kind of one phase"),
+    ],
+)
+def test_a_fault_in_a_step_is_the_plug_ins(plugin, step, act, words):
+    """Plug-in, distribution, step and place are named; it is no fault of Keyturn's."""
+    text = STRANGER.replace("{STEP_create}", "{'value': 'canary-value'}")
+    kind = plugin(text.replace("{STEP_apply}", "raise ConnectionResetError('canary-value')"))
+    with pytest.raises(KeyturnError) as caught:
+        act(kind)
+    error = caught.value
+    if step != "advance":
+        assert f"plug-in `it` of `stranger 1` failed in `{step}`: {words}" in error.message
+        assert ("rotation.plugin", Exit.BAD) == (error.code, exit_of(error))
+    assert "canary-value" not in f"{error!r}{error.hint}"
+    assert [("create", "7")] == kind.describe(None)
+    assert kind.rehearsal() is None
+
+
+def test_a_rehearsal_of_a_plug_in_is_guarded_too(plugin):
+    """What it gives out for a throw-away credential is its own as well."""
+    text = STRANGER.replace("{STEP_create}", "{}").replace("{STEP_apply}", "1 / 0")
+    kind = plugin(
+        text.replace(
+            "class Kind(OnePhase):", "class Kind(OnePhase):\n    def rehearsal(self): return self"
+        )
+    )
+    with pytest.raises(Rejected, match=r"`stranger 1` failed in `apply`: ZeroDivisionError"):
+        kind.rehearsal().apply(None, {})
 
 
 def test_a_lost_answer_is_unknown(world):

@@ -78,9 +78,9 @@ def run(project, clock, **options):
 
 
 def by_day(mails, recipient, start):
-    """Return {day: subject without its head} of what *recipient* was sent."""
+    """Return {day: the level in the subject} of what *recipient* was sent."""
     return {
-        (mail["Date"].datetime - start).days: mail["Subject"].partition(": ")[2]
+        (mail["Date"].datetime - start).days: mail["Subject"].partition(" (")[2].rstrip(")")
         for mail in mails.to(recipient)
     }
 
@@ -101,12 +101,12 @@ def test_forty_days_of_ticks(project, hours):
     on_call = by_day(server, ON_CALL, start)
     # `session` (20 days): 7 days before; it lives too short for 14. `api` (30 days): both.
     expected = {
-        13: "1 7-days",
-        16: "1 14-days",
-        20: "1 due",
-        23: "1 7-days",
-        27: "1 overdue",
-        30: "1 due",
+        13: "7-days",
+        16: "14-days",
+        20: "due",
+        23: "7-days",
+        27: "overdue",
+        30: "due",
     }
     assert expected == {day: text for day, text in security.items() if day <= 30}
     assert {20, 27, 30} == {day for day in on_call if day <= 30}
@@ -124,15 +124,21 @@ def test_what_a_person_is_told(project):
         aged(project, contacts=mailing(server.port), api="30d", db="24d")
         run(project, clock)
     [mail] = server.to(ON_CALL)
-    assert "keyturn clipper/development: 1 overdue, 1 due" == mail["Subject"]
+    assert (
+        f"keyturn clipper/development: rotate db now, due since"
+        f" {made_at(project) + timedelta(days=24):%Y-%m-%d} (overdue); 1 more: 1 due"
+    ) == mail["Subject"]
     assert "high" == mail["Importance"]
     text = mail.get_content().replace("\r\n", "\n")
-    first, second = text.index("OVERDUE  db: version 2 of"), text.index("DUE  api: version 1 of")
+    first, second = (
+        text.index("OVERDUE  development/db: version 2 of"),
+        text.index("DUE  development/api: version 1 of"),
+    )
     assert first < second
     for part in (
         "7 days ago\n",
         "  owner team-core; used by backend\n",
-        "  do: keyturn rotate api -e development\n",
+        "  do, now: keyturn rotate api -e development\n",
         f"in {project.folder}.",
     ):
         assert part in text
@@ -254,8 +260,8 @@ def test_without_contacts_it_is_printed(project):
     result = project("remind")
     assert 0 == result.code, result.text
     out = result.out.decode()
-    assert out.startswith("keyturn clipper/development: 1 due\n\n")
-    assert "do: keyturn rotate api -e development" in out
+    assert out.startswith("keyturn clipper/development: rotate api now, due since ")
+    assert "do, now: keyturn rotate api -e development" in out
     assert "nobody was told of 1 in `development`" in result.text
     assert [] == project.actions(action="notice.message.send")
 
@@ -266,8 +272,8 @@ def test_a_dry_run_tells_nobody_and_leaves_no_trace(project):
         aged(project, contacts=mailing(server.port), api="1s")
         result = project("remind", "--dry-run")
         assert (0, []) == (result.code, server.taken)
-        assert b"to security: keyturn clipper/development: 1 due\n" in result.out
-        assert b"to on_call: keyturn clipper/development: 1 due\n" in result.out
+        assert b"to security: keyturn clipper/development: rotate api now, due since " in result.out
+        assert b"to on_call: keyturn clipper/development: rotate api now, due since " in result.out
         assert 0 == project("remind").code
         assert 2 == len(server.taken)
 
@@ -299,7 +305,7 @@ def test_one_contact_alone_is_told_of_everything(project):
         contacts = mailing(server.port).replace(f'security = "mailto:{SECURITY}"\n', "")
         aged(project, contacts=contacts, api="30d")
         run(project, clock)
-    assert ["1 14-days"] == list(by_day(server, ON_CALL, clock.now()).values())
+    assert ["14-days"] == list(by_day(server, ON_CALL, clock.now()).values())
 
 
 def test_other_environments_are_asked_for_by_name(project):

@@ -199,9 +199,10 @@ def test_a_person_is_told_and_not_replaced(project):
     made = project(secrets={"api": DUE + "automatic = false\n"})
     document = made.tick("-e", "development", code=1)
     assert [] == document["done"]
-    assert ("person", "the manifest says `automatic = false`") == waits(document)[
-        "development", "api"
-    ]
+    assert (
+        "person",
+        "the manifest says `automatic = false`: `keyturn rotate api -e development`",
+    ) == waits(document)["development", "api"]
     assert 1 == made.version("api")
 
 

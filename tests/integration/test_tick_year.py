@@ -1,7 +1,7 @@
 """
 A year of ticks with a clock that is set, targets that fail and processes that are killed.
 
-`tools/year.py` does the same with a thousand secrets and draws it.
+`tools/year.py` does the same with 999 secrets and draws it.
 """
 
 from __future__ import annotations

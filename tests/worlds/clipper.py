@@ -321,7 +321,7 @@ class ClipperWorld:
             "rotate", "stripe", "--now", "--from-file", "-", *WHERE, given=self.stripe.key
         )
         simulator.delete_key(old)
-        last = self.must("rotate", "--resume", "stripe", "-e", "production")
+        last = self.must("rotate", "--resume", "stripe", *WHERE)
         return Ended(0, first.out + last.out, first.err + last.err, first.seconds + last.seconds)
 
     def works(self, values):

@@ -11,6 +11,7 @@ from keyturn.app.auditing import verify
 from keyturn.app.clockwatch import time_ahead
 from keyturn.app.config import Settings
 from keyturn.app.project import find_project
+from keyturn.app.retired import way_out
 from keyturn.app.secrets import undeclared_secrets
 from keyturn.app.session import BUNDLE_KEY, Session
 from keyturn.audit import Action, Outcome
@@ -177,7 +178,7 @@ def _unfinished(session: Session) -> Iterator[Examined]:
             "unfinished",
             "fail" if rotation.state.value == "stuck" else "warn",
             f"a rotation of `{ref}` is open at step `{rotation.step}`",
-            f"`keyturn rotate --resume {ref.name} -e {ref.environment}`",
+            way_out(session.manifest, ref),
         )
     for record in session.audit.log.open_begun():
         found = True

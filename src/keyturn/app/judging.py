@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from keyturn.app.retired import way_out
 from keyturn.core.clock import Clock
 from keyturn.core.ids import EnvironmentName, SecretName
 from keyturn.core.model import SecretRef, Version
@@ -148,7 +149,7 @@ class _Scene:
         )
         person = by_hand(secret, ref.environment) or needs_target(secret)
         if not secret.automatic:
-            person = "the manifest says `automatic = false`"
+            person = "the manifest says `automatic = false`: " + self._command(secret)
         failures = [] if version is None or opened else journal.failures(ref, version.number)
         return Subject(
             ref=ref,
@@ -165,10 +166,16 @@ class _Scene:
             frozen_until=self.frozen_until,
         )
 
+    def _command(self, secret: Secret) -> str:
+        reason = " --reason 'WHY'" if self.environment.protected else ""
+        verb = "rotate" if secret.spec.rotates else "set"
+        return f"`keyturn {verb} {secret.name} -e {self.environment.name}{reason}`"
+
     def _forgotten(self, name: SecretName) -> Judged:
-        text = "its rotation is open, and it is no longer in the manifest"
-        decision = Decision(Turn.PERSON, text, alarming=True)
-        return Judged(SecretRef(self.environment.name, name), decision)
+        ref = SecretRef(self.environment.name, name)
+        text = "its rotation is open, and it is no longer in the manifest: "
+        text += way_out(self.world.manifest, ref)
+        return Judged(ref, Decision(Turn.PERSON, text, alarming=True))
 
 
 def _partners(

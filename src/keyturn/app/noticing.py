@@ -85,14 +85,16 @@ class _Look:
     def forgotten(self) -> list[Notice]:
         """Return the notices of rotations whose secret the manifest no longer has."""
         declared = {secret.name for secret in self._session.manifest.secrets_in(self._environment)}
-        text = "its rotation is open, and the manifest no longer has it: put it back to end that"
+        text = "its rotation is open, and keyturn.toml no longer has it: put it back and resume it,"
+        text += " or end the rotation where it is and look at the target"
+        reason = self._reason()
         return [
             Notice(
                 ref=rotation.ref,
                 level=Level.STUCK,
                 about=rotation.id,
                 text=f"{text}; begun {moment(rotation.started_at)}",
-                command=f"keyturn rotate --resume {name} -e {self._environment}",
+                command=f"keyturn rotate {name} -e {self._environment} --give-up{reason}",
                 since=rotation.updated_at,
                 owner=self._session.manifest.project.owner,
             )
@@ -103,15 +105,17 @@ class _Look:
     def _of_rotation(self, secret: Secret, rotation: Rotation) -> list[Notice]:
         since, step = rotation.updated_at, rotation.step
         begun = f"begun {moment(rotation.started_at)}"
+        # Before the reason, which may be long and cut.
+        in_use = f" ({self._in_use(rotation)})"
         why = f": {rotation.error}" if rotation.error else ""
         if rotation.state is State.STUCK:
             if _is_alive(rotation):
-                text = f"the old credential is still accepted{why}; rotation {begun}"
+                text = f"the old credential is still accepted{in_use}{why}; rotation {begun}"
                 return [self._notice(secret, Level.ALARM, rotation.id, text, since)]
-            text = f"its rotation is stuck at `{step}`{why}; {begun}"
+            text = f"its rotation is stuck at `{step}`{in_use}{why}; {begun}"
             return [self._notice(secret, Level.STUCK, rotation.id, text, since)]
         if rotation.waits_for_person:
-            text = f"its rotation waits for a person at `{step}`{why}; {begun}"
+            text = f"its rotation waits for a person at `{step}`{in_use}{why}; {begun}"
             if rotation.started_at <= self._now:
                 text += f", {span(self._now - rotation.started_at)} ago"
             # At another step it asks for something else.
@@ -119,7 +123,8 @@ class _Look:
             return [self._notice(secret, Level.WAITING, about, text, since)]
         resumes = max(rotation.wait_until or since, since)
         if self._now >= resumes + _FORGOTTEN and not self._session.journal.is_held(rotation):
-            text = f"its rotation was interrupted at `{step}` and nobody went on with it; {begun}"
+            text = f"its rotation was interrupted at `{step}`{in_use} and nobody went on with it"
+            text += f"; {begun}"
             return [self._notice(secret, Level.STUCK, rotation.id, text, since)]
         return []
 
@@ -142,9 +147,12 @@ class _Look:
         if last is None:
             return []
         since = last.finished_at or last.updated_at
+        in_use = "is in use"
+        if not last.plan.reversible:
+            in_use += ", and may have ended at its vendor"
         text = (
             f"its rotation failed {moment(since)}: {last.error}; the old credential "
-            f"is in use{_due_words(due_at, self._now)}"
+            f"{in_use}{_due_words(due_at, self._now)}"
         )
         return [self._notice(secret, Level.FAILED, about, text, since)]
 
@@ -177,12 +185,26 @@ class _Look:
         )
 
     def _command(self, secret: Secret) -> str:
-        where = f"{secret.name} -e {self._environment}"
-        if self._session.manifest.environments[self._environment].protected:
-            where += " --reason 'WHY'"
+        where = f"{secret.name} -e {self._environment}{self._reason()}"
         if secret.name in self._open:
             return f"keyturn rotate --resume {where}"
         return f"keyturn rotate {where}" if secret.spec.rotates else f"keyturn set {where}"
+
+    def _reason(self) -> str:
+        protected = self._session.manifest.environments[self._environment].protected
+        return " --reason 'WHY'" if protected else ""
+
+    def _in_use(self, rotation: Rotation) -> str:
+        """Return which of the two credentials is in use while *rotation* is open."""
+        held = self._versions.get(rotation.ref.name)
+        if held is None:
+            return "no version is in use"
+        which = ""
+        if held.number == rotation.new_version:
+            which = ", the new one,"
+        elif held.number == rotation.plan.old_version:
+            which = ", the old one,"
+        return f"version {held.number}{which} is in use"
 
 
 def _is_automatic(secret: Secret, environment: EnvironmentName) -> bool:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from keyturn.app.checks import Check, Result
 from keyturn.app.kinds import needs_target
 from keyturn.core.clock import Clock
-from keyturn.core.model import Values
+from keyturn.core.model import Values, VersionedValue
 from keyturn.core.ports import RotationKind
 from keyturn.errors import KeyturnError, Unavailable, UsageError, VerificationFailed
 from keyturn.manifest import Secret, SecretKind
@@ -145,12 +145,37 @@ def live_check(subject: str, kind: RotationKind, values: Values) -> Check:
 
 
 def retired_check(
-    subject: str, kind: RotationKind, old: Values, number: int, *, current: Values
+    subject: str,
+    kind: RotationKind,
+    olds: Sequence[VersionedValue],
+    *,
+    current: Values,
+    untried: int = 0,
 ) -> Check:
-    """Return whether *old*, version *number* that is no longer in use, is refused."""
-    which = f"version {number}"
+    """
+    Return whether *olds*, versions that are no longer in use, are refused.
+
+    Args:
+        olds: At least one; what follows one that still works is not tried any more.
+        untried: How many more there are.
+    """
+    found: list[Check] = []
+    for old in olds:
+        found.append(_retired(subject, kind, old, current))
+        if found[-1].result is Result.FAIL:
+            # It was waited for already, as long as the target may need to forget it.
+            return found[-1]
+    words = "; ".join(check.detail for check in found)
+    if untried:
+        words += f"; {untried} older not tried"
+    skipped = any(check.result is Result.SKIPPED for check in found)
+    return Check(subject, "retired", Result.SKIPPED if skipped else Result.PASS, words)
+
+
+def _retired(subject: str, kind: RotationKind, old: VersionedValue, current: Values) -> Check:
+    which = f"version {old.version.number}"
     try:
-        evidence = kind.prove_dead(old, current=current)
+        evidence = kind.prove_dead(old.values, current=current)
     except VerificationFailed as error:
         words = f"{which} is no longer in use and still works: {error.message}"
         return Check(subject, "retired", Result.FAIL, words)

@@ -22,37 +22,21 @@ from keyturn.app.probing import (
     side_by_side,
 )
 from keyturn.app.rendering import check_rendered
+from keyturn.app.retired import ENDED, earlier_values
 from keyturn.app.session import Session
 from keyturn.audit import Action
 from keyturn.core.ids import EnvironmentName, SecretName
-from keyturn.core.model import SecretRef, Values, VersionedValue
+from keyturn.core.model import SecretRef, VersionedValue
 from keyturn.core.ports import RotationKind
 from keyturn.errors import KeyturnError, NotFound, Unavailable, UsageError
-from keyturn.manifest import Consumer, Render, SecretKind
+from keyturn.manifest import Consumer, Render
 from keyturn.rotate import State, Step
 
 __all__ = ["Wanted", "prove_retrieval"]
 
 _HEALTH_SECONDS = 5.0
-# Whoever is asked can tell an old one of these from the one in use; of the rest, what is
-# signed or encrypted with the old one goes on being readable, and ought to.
 # Where a stuck rotation has not shown that the old credential is dead.
 _ENDING = frozenset({Step.RETIRE, Step.PROVE})
-_ENDED = frozenset(
-    {
-        SecretKind.POSTGRES_LOGIN,
-        SecretKind.REDIS_LOGIN,
-        SecretKind.OPENAI_KEY,
-        SecretKind.SENDGRID_KEY,
-        SecretKind.STRIPE_KEY,
-        SecretKind.TWITCH_APP,
-        SecretKind.VAULT_APPROLE,
-        SecretKind.AWS_ACCESS_KEY,
-        SecretKind.SSH_KEY,
-        SecretKind.COMMAND,
-        SecretKind.EXTERNAL,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,41 +210,32 @@ def _live(name: str, trial: _Trial) -> Probe:
     return Probe(name, "live", lambda: [live_check(name, trial.kind, trial.held.values)])
 
 
-def _retired(  # noqa: PLR0911 - one return for each reason
-    session: Session, environment: EnvironmentName, trial: _Trial
-) -> Probe | Check | None:
-    """Return the trial of the version before the one in use; None where there is none to try."""
+def _retired(session: Session, environment: EnvironmentName, trial: _Trial) -> Probe | Check | None:
+    """Return the trial of the versions before the one in use; None where there is none to try."""
     secret = trial.row.secret
-    if secret.kind not in _ENDED:
+    if secret.kind not in ENDED:
         return None
     ref = SecretRef(environment, secret.name)
     number = session.store.state(ref).previous
-    if number is None:
-        return None
     name = str(secret.name)
     open_one = trial.row.open_rotation
-    if open_one is not None and open_one.state is State.STUCK and open_one.step in _ENDING:
-        words = f"version {number} is not proven dead: the rotation is stuck at `{open_one.step}`"
-        return Check(name, "retired", Result.FAIL, words)
-    if open_one is not None:
+    if open_one is not None and number is not None:
+        if open_one.state is State.STUCK and open_one.step in _ENDING:
+            words = f"version {number} is not proven dead: the rotation is stuck at"
+            return Check(name, "retired", Result.FAIL, f"{words} `{open_one.step}`")
         words = f"version {number} may still work: a rotation is open"
         return Check(name, "retired", Result.SKIPPED, words)
-    try:
-        old = session.store.read(ref, number).values
-    except NotFound:
-        return None  # destroyed
+    if open_one is not None:
+        return None
     current = trial.held.values
-    if any(field not in old for field in secret.fields) or _is_same(old, current):
+    olds, more = earlier_values(session, ref, frozenset(secret.fields), in_use=current)
+    if not olds:
         return None
 
     def ask() -> list[Check]:
-        return [retired_check(name, trial.kind, old, number, current=current)]
+        return [retired_check(name, trial.kind, olds, current=current, untried=more)]
 
     return Probe(name, "retired", ask)
-
-
-def _is_same(old: Values, current: Values) -> bool:
-    return all(old.get(field) == value for field, value in current.items())
 
 
 # --- consumers ---------------------------------------------------------------------------

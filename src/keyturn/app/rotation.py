@@ -10,8 +10,10 @@ from pathlib import Path
 from keyturn._internal import durable
 from keyturn.app.delivery import refresh_bundle
 from keyturn.app.generation import Generated, GenerateOutcome
-from keyturn.app.kinds import kind_of
+from keyturn.app.kinds import by_hand, kind_of
+from keyturn.app.probing import not_asked
 from keyturn.app.rendering import ConsumerDelivery, require_places
+from keyturn.app.retired import way_out
 from keyturn.app.session import BUNDLE_KEY, Session, write_bundle_key
 from keyturn.audit import Action, Outcome
 from keyturn.core.ids import EnvironmentName, Token, new_id
@@ -129,10 +131,12 @@ def resume(
     Go on with the rotation of *ref* that was interrupted, waits, or is stuck.
 
     Raises:
-        NotFound: None is open.
+        NotFound: None is open, or the manifest no longer has the secret.
         Conflict: A living process holds it.
+        AccessDenied: The environment is protected and no reason was given.
     """
     session.access.authorise(Action.ROTATION_RESUME, str(ref), environment=ref.environment)
+    session.access.require_reason(ref.environment)
     open_one = session.journal.live(ref)
     if open_one is None:
         raise NotFound(
@@ -140,13 +144,24 @@ def resume(
             hint=f"`keyturn rotate {ref.name} -e {ref.environment}` starts one",
             code="rotation.none",
         )
-    secret = session.manifest.secret_in(ref.environment, ref.name)
+    secret = _declared(session, ref)
     # As it was begun: the manifest may have been edited since.
     strategy = open_one.plan.strategy
     if secret.strategy is not None and strategy in list(Strategy):
         secret = replace(secret, strategy=Strategy(strategy))
     kind = kind_of(session, ref.environment, secret, supplier=supplier)
     return _runner(session, listener, say).resume(ref, kind, now=now)
+
+
+def _declared(session: Session, ref: SecretRef) -> Secret:
+    try:
+        return session.manifest.secret_in(ref.environment, ref.name)
+    except NotFound as error:
+        raise NotFound(
+            f"the rotation of `{ref}` is open, and keyturn.toml no longer has the secret",
+            hint=way_out(session.manifest, ref),
+            code="rotation.undeclared",
+        ) from error
 
 
 def unseen_consumers(session: Session, ref: SecretRef) -> list[str]:
@@ -193,11 +208,19 @@ def plan_rotation(session: Session, ref: SecretRef, *, now: bool) -> list[PlanLi
         plan = plan.without_waits
     state = session.store.state(ref)
     said: dict[str, str] = {}
+    person: list[str] = []
     for step, text in kind.describe(_current_values(session, ref)):
-        said[step] = f"{said[step]}; {text}" if step in said else text
+        if step == Step.CREATE and by_hand(secret, ref.environment) is not None:
+            person.append(text)
+        else:
+            said[step] = f"{said[step]}; {text}" if step in said else text
     consumers = [c.name for c in session.manifest.consumers_of(ref.environment, ref.name)]
     number, phase = state.next_number, 0
-    lines = []
+    # What a person does comes before what is done with it, a line each.
+    lines = [
+        PlanLine(Step.CREATE.value, f"you, {place} of {len(person)}: {text}")
+        for place, text in enumerate(person, 1)
+    ]
     for step in steps_ahead(plan):
         known = {
             "create": f"version {number} is stored as pending",
@@ -266,11 +289,7 @@ def rehearsal(session: Session, ref: SecretRef) -> Iterator[Rehearsed]:
     secret = session.manifest.secret_in(ref.environment, ref.name)
     kind = kind_of(session, ref.environment, secret).rehearsal()
     if kind is None:
-        raise UsageError(
-            f"a `{secret.kind}` cannot be rehearsed: there is no throw-away one",
-            hint=f"`keyturn rotate {ref.name} -e {ref.environment} --dry-run` shows the plan",
-            code="rotation.rehearsal",
-        )
+        raise _no_rehearsal(ref, secret)
     token = Token(new_id(session.entropy))
     begun = access.record(Action.ROTATION_REHEARSE, str(ref), Outcome.BEGUN)
     outcome = Outcome.FAILED
@@ -282,6 +301,24 @@ def rehearsal(session: Session, ref: SecretRef) -> Iterator[Rehearsed]:
         outcome = Outcome.FAILED if failed else Outcome.DONE
     finally:
         access.settle(begun, outcome)
+
+
+def _no_rehearsal(ref: SecretRef, secret: Secret) -> UsageError:
+    where = f"{ref.name} -e {ref.environment}"
+    plan = f"`keyturn rotate {where} --dry-run` shows the plan"
+    why = "there is no throw-away one"
+    if by_hand(secret, ref.environment) is not None:
+        why = "a person makes the new one, so there is no throw-away one to try"
+        tried = "looks at the form of the one in use: nothing can be asked about it"
+        if not_asked(secret) is None:
+            tried = "tries the one in use, and changes nothing"
+        plan = (
+            f"`keyturn test {where}` {tried}; `keyturn rotate {where} --dry-run` shows what"
+            " the person will do"
+        )
+    return UsageError(
+        f"a `{secret.kind}` cannot be rehearsed: {why}", hint=plan, code="rotation.rehearsal"
+    )
 
 
 def _current_values(session: Session, ref: SecretRef) -> Values | None:

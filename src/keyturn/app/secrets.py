@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keyturn.app.delivery import refresh_bundle
+from keyturn.app.retired import require_not_retired
 from keyturn.app.session import Session
 from keyturn.audit.events import Action
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token, VariableName, new_id
@@ -263,14 +264,23 @@ def find_secret(session: Session, environment: EnvironmentName, text: str) -> Se
 
 
 def roll_back(
-    session: Session, environment: EnvironmentName, text: str, *, to: int | None
+    session: Session,
+    environment: EnvironmentName,
+    text: str,
+    *,
+    to: int | None,
+    force: bool = False,
 ) -> tuple[SecretRef, int]:
     """
     Make version *to*, by default the previous one, current again; return its number.
 
+    Args:
+        force: Also one that a rotation has ended.
+
     Raises:
         NotFound: There is no such version.
         Conflict: A rotation of the secret is running.
+        VerificationFailed: A rotation has ended that version, so it does not work.
     """
     ref = find_secret(session, environment, text)
     with session.access.change(
@@ -279,6 +289,8 @@ def roll_back(
         refuse_during_rotation(session, ref)
         state = session.store.state(ref)
         number = _earlier(state, to)
+        if not force:
+            require_not_retired(session, ref, number)
         session.store.promote(ref, number, expected_current=state.current)
         notes["version"] = number
         notes["from"] = state.current or 0

@@ -22,7 +22,7 @@ from keyturn.fast import silence
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Output", "age", "plain_text"]
+__all__ = ["Output", "age", "plain_text", "span"]
 
 
 class Output:
@@ -165,6 +165,11 @@ def plain_text(text: str, *, lines: bool = False) -> str:
 
 
 def age(delta: timedelta) -> str:
+    """Return how old something is, as `span` does; `in the future` where the clock was set back."""
+    return "in the future" if delta <= -timedelta(seconds=1) else span(max(delta, timedelta(0)))
+
+
+def span(delta: timedelta) -> str:
     """Return *delta* as one rounded unit: `3d`, `5h`, `12m`, `4s`; negative ones with a minus."""
     seconds = int(delta.total_seconds())
     sign = "-" if seconds < 0 else ""

@@ -54,7 +54,7 @@ def prometheus_text(
 def _samples(row: StatusRow, labels: dict[str, str], now: datetime) -> Iterator[Sample]:
     prefix = "keyturn_secret"
     if row.created_at is not None:
-        yield f"{prefix}_age_seconds", labels, (now - row.created_at).total_seconds()
+        yield f"{prefix}_age_seconds", labels, max(0.0, (now - row.created_at).total_seconds())
     if row.secret.max_age is not None:
         yield f"{prefix}_max_age_seconds", labels, row.secret.max_age.total_seconds()
     if row.due_at is not None:

@@ -25,13 +25,15 @@ class PersonSupplier:
         source: `-` for standard input, a file, or None to ask.
 
     What was not accepted is kept in *refused*: the rotation goes on waiting for a
-    better value, and the command tells that this one was no good.
+    better value, and the command tells that this one was no good. *taken* tells that
+    one was accepted.
     """
 
     def __init__(self, output: Output, *, source: str | None) -> None:
         self._output = output
         self._source = source
         self.refused: KeyturnError | None = None
+        self.taken = False
 
     def supply(
         self,
@@ -83,6 +85,7 @@ class PersonSupplier:
                 raise
             self.refused = error
             return False
+        self.taken = True
         return True
 
     def _read(self, fields: Sequence[FieldName]) -> Values:

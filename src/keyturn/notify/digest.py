@@ -21,6 +21,9 @@ __all__ = ["MAX_NOTICES", "Notice", "compose", "moment", "span"]
 MAX_NOTICES = 20
 _MAX_TEXT = 300
 _MAX_CONSUMERS = 5
+# Of these `since` is the due date: still to come, or past.
+_COMING = frozenset({Level.WEEK, Level.FORTNIGHT})
+_PAST = frozenset({Level.DUE, Level.OVERDUE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Notice:
     owner: str | None = None
     consumers: Sequence[str] = ()
     place: int = 0
+
+    @property
+    def todo(self) -> str:
+        """What to do and by when, in a few words: `rotate db by 2026-01-02 (7-days)`."""
+        words = self.command.split()
+        verb = "resume" if "--resume" in words else "end" if "--give-up" in words else words[1]
+        until = f"by {self.since:%Y-%m-%d}" if self.level in _COMING else "now"
+        if self.level in _PAST:
+            until = f"now, due since {self.since:%Y-%m-%d}"
+        return f"{verb} {self.ref.name} {until} ({self.level})"
 
     @property
     def order(self) -> tuple[int, int, datetime, str]:
@@ -77,7 +90,7 @@ def compose(
         blocks.append(f"... and {more} more: keyturn status -e {environment}")
     blocks.append(f"Run the commands {where}.")
     return Message(
-        subject=f"keyturn {project}/{environment}: {summary}",
+        subject=f"keyturn {project}/{environment}: {_heading(ordered)}",
         body="\n\n".join(blocks) + "\n",
         id=message_id,
         at=at,
@@ -85,14 +98,23 @@ def compose(
     )
 
 
+def _heading(ordered: Sequence[Notice]) -> str:
+    first, rest = ordered[0].todo, Counter(notice.level for notice in ordered[1:])
+    if not rest:
+        return first
+    counts = ", ".join(f"{rest[level]} {level}" for level in Level if rest[level])
+    return f"{first}; {rest.total()} more: {counts}"
+
+
 def _block(notice: Notice) -> str:
-    lines = [f"{notice.level.upper()}  {notice.ref.name}: {_line(notice.text)}"]
+    lines = [f"{notice.level.upper()}  {notice.ref}: {_line(notice.text)}"]
     shown = list(notice.consumers[:_MAX_CONSUMERS])
     if len(notice.consumers) > len(shown):
         shown.append(f"{len(notice.consumers) - len(shown)} more")
     used = f"used by {', '.join(shown)}" if shown else "used by no consumer"
     lines.append(f"  owner {_line(notice.owner or 'nobody')}; {used}")
-    lines.append(f"  do: {notice.command}")
+    until = f", by {moment(notice.since)}" if notice.level in _COMING else ", now"
+    lines.append(f"  do{until}: {notice.command}")
     return "\n".join(lines)
 
 

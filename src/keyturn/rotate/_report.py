@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from keyturn.errors import KeyturnError, NotYet, RotationFailed
+from keyturn.errors import KeyturnError, NotYet, OutcomeUnknown, RotationFailed
 from keyturn.rotate._rows import Rotation, State
 
 __all__ = ["GIVEN_UP", "Report"]
@@ -30,6 +30,10 @@ class Report:
     failure: KeyturnError | None = None
     waiting: NotYet | None = None
 
+    def _is_back(self) -> bool:
+        plan = self.rotation.plan
+        return plan.reversible or plan.is_birth
+
     @property
     def waits_until(self) -> datetime | None:
         """When a live rotation goes on by itself; None where it does not wait for a time."""
@@ -42,6 +46,8 @@ class Report:
         Raises:
             RotationFailed: It was rolled back or given up, or is stuck, from what made
                 it so.
+            OutcomeUnknown: It was taken back, and whether the old one still works is
+                not known: what a person did at the vendor may have ended it.
         """
         name, state = self.rotation.ref.name, self.rotation.state
         if state is State.GIVEN_UP:
@@ -49,6 +55,15 @@ class Report:
                 f"the rotation of `{name}` was {self.rotation.error}",
                 hint=self.failure.hint if self.failure else None,
                 code=GIVEN_UP,
+            ) from self.failure
+        if state is State.ROLLED_BACK and not self._is_back():
+            where = f"{name} -e {self.rotation.ref.environment}"
+            raise OutcomeUnknown(
+                f"the rotation of `{name}` was taken back, and the old version may no longer"
+                f" work: a new one ends it where it is made: {self.rotation.error}",
+                hint=f"`keyturn test {where}` tells whether it works; where it does not, or a new"
+                f" one has been made already: `keyturn rotate {where}`, and give that",
+                code="rotation.no-way-back",
             ) from self.failure
         if state is State.ROLLED_BACK:
             raise RotationFailed(

@@ -144,7 +144,8 @@ def judge(subject: Subject, now: datetime, settings: ScheduleSettings) -> Decisi
         return Decision(Turn.NOTHING, "it is young enough", due)
     overdue = ahead or now >= subject.made_at + subject.max_age
     if subject.by_hand is not None:
-        return Decision(Turn.PERSON, subject.by_hand, due, alarming=overdue)
+        failed = f"; {_failed_words(subject)}" if subject.failed_at else ""
+        return Decision(Turn.PERSON, subject.by_hand + failed, due, alarming=overdue)
     return _obstacle(subject, now, settings, overdue=overdue) or Decision(
         Turn.ROTATE, "the clock was set back since it was made" if ahead else "it is due", due
     )
@@ -158,12 +159,16 @@ def _obstacle(
         count = len(subject.failed_at)
         again = max(failed) + pause_after(subject.failure, count)
         if now < again:
-            times = "once" if count == 1 else f"{count} times"
-            text = f"its rotation failed {times}, the last time with `{subject.failure}`"
-            return Decision(Turn.WAIT, text, again, alarming=overdue)
+            return Decision(Turn.WAIT, _failed_words(subject), again, alarming=overdue)
     if subject.frozen_until is not None:
         return Decision(Turn.WAIT, "a freeze", subject.frozen_until)
     return pair_wait(subject.partners, now, settings)
+
+
+def _failed_words(subject: Subject) -> str:
+    count = len(subject.failed_at)
+    times = "once" if count == 1 else f"{count} times"
+    return f"its rotation failed {times}, the last time with `{subject.failure}`"
 
 
 def _judge_open(subject: Subject, rotation: Rotation, now: datetime) -> Decision:

@@ -23,7 +23,7 @@ def files(manifest: Manifest, deployment: Deployment) -> list[File]:
     # In a command of cron `%` is a line break; the folder and the program have none.
     run = f"{found.program} {{}} --project-dir {found.folder} -e {found.environment} -q"
     lines = [
-        f"# {header(found)}",
+        f"# {header(found, Family.CRON)}",
         f"# Copy to /etc/cron.d/{name}-keyturn, owned by root, mode 0644. For machines without",
         "# systemd: its timers make up for runs missed while the machine was off, cron does not.",
         f"# cron uses the machine's own clock; keyturn.toml says {comment(zone)}.",

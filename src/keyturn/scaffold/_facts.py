@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from keyturn.manifest import Secret, SecretKind, Strategy, target_spec
 
-__all__ = ["Facts", "facts_of", "hand_reason", "overlap"]
+__all__ = ["Facts", "facts_of", "fetched", "hand_reason", "overlap", "undescribed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +233,9 @@ def hand_reason(secret: Secret) -> str | None:
     """Return why the schedule does not rotate *secret* by itself; None where it does."""
     if not secret.spec.rotates:
         return "a person chooses it"
-    if secret.kind in _BY_HAND or _is_stripe_by_hand(secret):
+    if fetched(secret):
         return "a person fetches the new value"
-    lacking = [key for key in target_spec(secret.kind).required if key not in secret.target]
+    lacking = undescribed(secret)
     if lacking:
         return f"keyturn.toml does not say what it opens: {', '.join(lacking)}"
     if not secret.automatic:
@@ -243,5 +243,14 @@ def hand_reason(secret: Secret) -> str | None:
     return None if secret.max_age is not None else "it has no `max_age`"
 
 
-def _is_stripe_by_hand(secret: Secret) -> bool:
-    return secret.kind is SecretKind.STRIPE_KEY and not secret.target.get("preview")
+def fetched(secret: Secret) -> bool:
+    """Tell whether a person fetches the new value, and ends the old one."""
+    stripe = secret.kind is SecretKind.STRIPE_KEY and not secret.target.get("preview")
+    return stripe or secret.kind in _BY_HAND
+
+
+def undescribed(secret: Secret) -> list[str]:
+    """Return what keyturn.toml must say before *secret* can be rotated."""
+    if not secret.spec.rotates or fetched(secret):
+        return []
+    return [key for key in target_spec(secret.kind).required if key not in secret.target]

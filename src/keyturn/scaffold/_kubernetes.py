@@ -156,7 +156,7 @@ def _job(words: dict[str, str], *, verb: str, schedule: str, deadline: str) -> s
 def _notes(manifest: Manifest, deployment: Deployment, base: str) -> list[str]:
     consumers = manifest.resolved_consumers[deployment.environment].values()
     lines = [
-        f"# {header(deployment)}",
+        f"# {header(deployment, Family.KUBERNETES)}",
         "#",
         "# It expects, in its namespace:",
         f"#   image {base}-keyturn:1   your own: Python with keyturn, /bin/sh, cmp and cp",

@@ -73,9 +73,11 @@ class File:
     shared: bool = False
 
 
-def header(deployment: Deployment) -> str:
-    """Return the words that every generated file begins with."""
-    return f"{MARK}; do not edit. Check it: keyturn scaffold --check{deployment.options}"
+def header(deployment: Deployment, family: Family) -> str:
+    """Return the words that every generated file of *family* begins with."""
+    # Other families may have been written with other options.
+    what = f" {family}" if deployment.options else ""
+    return f"{MARK}; do not edit. Check it: keyturn scaffold{what} --check{deployment.options}"
 
 
 def is_ours(text: str) -> bool:

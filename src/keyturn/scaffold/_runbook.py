@@ -7,7 +7,7 @@ nothing else. Short sentences, and commands that can be copied as they stand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from keyturn.core.ids import EnvironmentName
 from keyturn.manifest import (
@@ -21,7 +21,14 @@ from keyturn.manifest import (
     SignalReload,
     SystemdReload,
 )
-from keyturn.scaffold._facts import Facts, facts_of, hand_reason, overlap
+from keyturn.scaffold._facts import (
+    Facts,
+    facts_of,
+    fetched,
+    hand_reason,
+    overlap,
+    undescribed,
+)
 from keyturn.scaffold._model import Deployment, Family, File, Order, header
 from keyturn.scaffold._schedule import span
 from keyturn.scaffold._words import code, markdown
@@ -35,10 +42,10 @@ _EXITS = (
     ("0", "Done.", "Nothing."),
     ("1", "It is wrong, or the rotation was taken back.", "Read it; look at the status."),
     ("2", "The command or keyturn.toml is wrong.", "Correct it. Nothing was touched."),
-    ("3", "There was nothing to do.", "Look whether the name is right."),
+    ("3", "There was nothing to look at.", "Look whether name and environment are right."),
     ("4", "Not allowed, or the key is absent.", "Run it as the right user; give a reason."),
     ("5", "Somebody else is at it.", "Wait, then look at the status."),
-    ("6", "Nobody knows whether it happened.", "Run it again with `--resume`: it finds out."),
+    ("6", "Nobody knows whether it happened.", "Do what it says; `--resume` finds out."),
     ("7", "No answer, or too early.", "Try again later."),
     ("70", "A fault in Keyturn.", "Report it. `--resume` goes on from where it was."),
     ("130", "You interrupted it.", "`--resume` goes on."),
@@ -67,7 +74,7 @@ def files(manifest: Manifest, deployment: Deployment, order: Order) -> list[File
     # What the environment does not have is written for the first one that has it.
     names += [name for name in manifest.secrets if name not in names]
     lines = [
-        f"<!-- {header(deployment)} -->",
+        f"<!-- {header(deployment, Family.RUNBOOK)} -->",
         "",
         *_first_page(manifest, deployment),
         *_order(manifest, deployment, waves),
@@ -104,7 +111,8 @@ def _first_page(manifest: Manifest, deployment: Deployment) -> Iterator[str]:
         f"keyturn status -e {where}",
     )
     yield "- Nothing can be half done and forgotten: every step is written down before it is made."
-    yield "- If a command dies, or you are not sure: `keyturn rotate --resume`. It is always safe."
+    resume = f"keyturn rotate --resume -e {where}{_reason(manifest, where, '...')}"
+    yield f"- If a command dies, or you are not sure: `{resume}`. It is always safe."
     yield "- No command shows a value, and none needs to be given one on its command line."
     if protected:
         yield f"- `{where}` is protected: changes need `--reason`, and ask you once."
@@ -114,18 +122,27 @@ def _first_page(manifest: Manifest, deployment: Deployment) -> Iterator[str]:
     yield ""
     yield "| for | whom |"
     yield "| --- | --- |"
-    contacts = manifest.contacts
-    yield f"| a rotation that fails | {_contact(contacts.on_call)} |"
-    yield f"| a leak | {_contact(contacts.security)} |"
-    yield f"| users are affected | {', '.join(map(_contact, contacts.users)) or _contact(None)} |"
-    owner = manifest.project.owner
-    yield f"| everything else | {markdown(owner) if owner else _contact(None)} |"
+    contacts, owner = manifest.contacts, manifest.project.owner
+    yield f"| a rotation that fails | {_whom(manifest, contacts.on_call, contacts.security)} |"
+    yield f"| a leak | {_whom(manifest, contacts.security, contacts.on_call)} |"
+    users = ", ".join(map(_contact, contacts.users))
+    yield f"| users are affected | {users or _whom(manifest, None, contacts.security)} |"
+    yield f"| everything else | {markdown(owner) if owner else _whom(manifest, None, None)} |"
     yield ""
 
 
-def _contact(address: str | None) -> str:
-    if address is None:
-        return "nobody is named: add it under `[contacts]` of keyturn.toml"
+def _whom(manifest: Manifest, named: str | None, other: str | None) -> str:
+    """Return whom to call: *named*, else *other*, else whoever owns the project."""
+    if named is not None:
+        return _contact(named)
+    if other is not None:
+        return f"{_contact(other)} (nobody is named for this)"
+    if manifest.project.owner:
+        return f"{markdown(manifest.project.owner)} (nobody is named under `[contacts]`)"
+    return "whoever leads the project: keyturn.toml names nobody under `[contacts]`"
+
+
+def _contact(address: str) -> str:
     kind, _, rest = address.partition(":")
     if kind == "mailto":
         return code(rest)
@@ -139,10 +156,11 @@ def _order(manifest: Manifest, deployment: Deployment, waves: Order) -> Iterator
     yield "## Everything at once"
     yield ""
     yield "In this order. What stands on one line goes side by side; one that fails stops only"
-    yield "what depends on it. What a person must do is left out and named at the end."
+    yield "what depends on it. The command leaves out what is marked *by hand*, and names it at"
+    yield "the end: do those yourself then, one after the other, by their parts below."
     yield ""
     for number, wave in enumerate(waves, 1):
-        yield f"{number}. {', '.join(f'[{name}](#{_anchor(name)})' for name in wave)}"
+        yield f"{number}. {', '.join(_place(manifest.secret_in(where, name)) for name in wave)}"
     yield ""
     yield from _sh(
         f"keyturn rotate --all -e {where} --dry-run",
@@ -151,6 +169,11 @@ def _order(manifest: Manifest, deployment: Deployment, waves: Order) -> Iterator
     )
     yield "Only the most urgent: add `--priority critical`."
     yield ""
+
+
+def _place(secret: Secret) -> str:
+    by_hand = not secret.spec.rotates or fetched(secret) or undescribed(secret)
+    return f"[{secret.name}](#{_anchor(secret.name)}){' *(by hand)*' if by_hand else ''}"
 
 
 def _exits() -> Iterator[str]:
@@ -203,8 +226,6 @@ def _table(
     manifest: Manifest, where: EnvironmentName, secret: Secret, facts: Facts
 ) -> Iterator[str]:
     reason = hand_reason(secret)
-    later = overlap(secret)
-    grace = f"{span(later)} later" if later else "at once"
     yield "| | |"
     yield "| --- | --- |"
     yield f"| What it is | {markdown(secret.spec.summary)} ({code(secret.kind)}) |"
@@ -214,13 +235,22 @@ def _table(
     yield f"| What it opens | {_target(secret)} |"
     yield f"| Priority | {secret.priority} |"
     yield f"| Rotated every | {span(secret.max_age)} |"
-    yield f"| The old one ends | {grace} |"
+    yield f"| The old one ends | {_old_ends(secret)} |"
     yield f"| **Outage** | **{_OUTAGE[facts.outage]}.** {markdown(facts.impact)} |"
     who = "the schedule" if reason is None else f"you: {markdown(reason)}"
     yield f"| Who rotates it | {who} |"
     yield f"| The new one | {markdown(facts.new)} |"
     yield f"| The end of the old one | {markdown(facts.end)} |"
     yield ""
+
+
+def _old_ends(secret: Secret) -> str:
+    later = overlap(secret)
+    if not secret.spec.rotates or (fetched(secret) and secret.kind is not SecretKind.TWITCH_APP):
+        return "when a person ends it" + (
+            f"; not before {span(later)} have passed" if later else ""
+        )
+    return f"{span(later)} later" if later else "at once"
 
 
 def _consumer(consumer: Consumer) -> str:
@@ -277,15 +307,13 @@ def _how(manifest: Manifest, where: EnvironmentName, secret: Secret) -> Iterator
         yield from _sh(f"keyturn set {secret.name} -e {where}{reason}")
         return
     commands = [f"keyturn rotate {secret.name} -e {where} --dry-run    # shows the plan"]
-    lacking = hand_reason(secret)
-    undescribed = lacking is not None and "does not say" in lacking
-    if secret.kind in _REHEARSED and not undescribed:
+    if secret.kind in _REHEARSED and not undescribed(secret):
         commands.append(
             f"keyturn rotate {secret.name} -e {where} --rehearse   # tries it; changes nothing"
         )
     commands.append(f"keyturn rotate {secret.name} -e {where}{reason}")
     yield from _sh(*commands)
-    if undescribed:
+    if undescribed(secret):
         yield f"This is refused until keyturn.toml has `[secrets.{secret.name}.target]`. Until then"
         yield "make the new one by hand where it is checked, then tell Keyturn:"
         yield ""
@@ -293,13 +321,31 @@ def _how(manifest: Manifest, where: EnvironmentName, secret: Secret) -> Iterator
             f"keyturn set {secret.name} -e {where}{reason}",
             f"keyturn render -e {where}",
         )
-    elif lacking == "a person fetches the new value":
-        yield "It shows what to do and asks for the new value. Type or paste it there; it is not"
-        yield "shown. You may stop and come back days later with `--resume`."
-        yield ""
-    if later := overlap(secret):
+    elif fetched(secret):
+        yield from _fetching(secret, f"-e {where}{reason}")
+    elif later := overlap(secret):
         yield f"The command ends when old and new both work. The old one ends {span(later)}"
-        yield "later, by the hourly tick. To end it earlier, add `--resume --now`."
+        yield "later, by the hourly tick. To end it earlier:"
+        yield ""
+        yield from _sh(f"keyturn rotate --resume {secret.name} --now -e {where}{reason}")
+
+
+def _fetching(secret: Secret, rest: str) -> Iterator[str]:
+    yield "It shows what to do and asks for the new value. Type or paste it there; it is not"
+    resume = f"keyturn rotate --resume {secret.name} {rest}"
+    if secret.kind is SecretKind.TWITCH_APP:
+        yield 'shown. **You may stop only before you press "New Secret". Once you have pressed it,'
+        yield "the old one is dead: give the new one at once.** If the command died meanwhile, run"
+        yield "this and give the secret that you made; if you no longer have it, press again."
+        yield ""
+        yield from _sh(resume)
+        return
+    yield "shown. If you cannot get it now, give nothing; the old one goes on working. Days later:"
+    yield ""
+    yield from _sh(resume)
+    if later := overlap(secret):
+        yield f"Leave the old one alone for {span(later)}: programs may still use it. Then end it"
+        yield "where it was issued. Keyturn cannot do that for you."
         yield ""
 
 
@@ -311,7 +357,8 @@ def _verify(manifest: Manifest, where: EnvironmentName, secret: Secret) -> Itera
         f"keyturn history {secret.name} -e {where}",
         "keyturn render --check -e " + where,
     )
-    yield "Each must end with exit code 0 (3 from the last: no program has a file)."
+    yield "Each must end with exit code 0. The last may end with 3 instead: then no program of"
+    yield f"`{where}` is given a file, and that is well too."
     unseen = [
         consumer.name
         for consumer in manifest.consumers_of(where, secret.name)
@@ -332,10 +379,11 @@ def _back(manifest: Manifest, where: EnvironmentName, secret: Secret) -> Iterato
         return
     if secret.spec.rotates:
         yield "Where the new one does not work, or a program is not well on it, Keyturn puts the"
-        yield "old one back by itself. After that:"
+        yield "old one back by itself: there is nothing to do. Only where you find out later:"
         yield ""
-    yield "The store alone goes back with this. **First be sure that the old one still works:**"
-    yield "once it has ended, rotate again instead."
+    yield "This makes the version before current again, in the store alone. **It helps only while"
+    yield "the old one still works.** Where a rotation has ended it, the command refuses: rotate"
+    yield "again instead."
     yield ""
     yield from _sh(
         f"keyturn rollback {secret.name} -e {where}{reason}",
@@ -368,20 +416,29 @@ def _leaked(
 ) -> Iterator[str]:
     yield f"### {secret.name}: if it leaked"
     yield ""
-    yield f"1. Call: {_contact(manifest.contacts.security)}."
-    yield "1. End the old one now. Do not wait for a quiet hour:"
+    for number, (text, *commands) in enumerate(_leak_steps(manifest, where, secret, facts), 1):
+        yield f"{number}. {text}"
+        if commands:
+            yield ""
+            yield from _sh(*commands)
     yield ""
-    verb = "rotate" if secret.spec.rotates else "set"
-    now = " --now" if secret.spec.rotates else ""
-    yield from _sh(
-        f"keyturn {verb} {secret.name} -e {where}{now}"
-        f"{_reason(manifest, where, 'leaked') or (chr(32) + '--reason leaked')}"
-    )
-    yield "1. See who had it from Keyturn:"
-    yield ""
-    yield from _sh(f"keyturn audit log --object '{where}/{secret.name}' --since 90d")
-    for text in facts.leaked:
-        yield f"1. {markdown(text)}"
+
+
+def _leak_steps(
+    manifest: Manifest, where: EnvironmentName, secret: Secret, facts: Facts
+) -> Iterator[Sequence[str]]:
+    """Yield what to do, each with its commands: first what stops the harm, then what finds it."""
+    contacts = manifest.contacts
+    rest = f"-e {where}{_reason(manifest, where, 'leaked') or ' --reason leaked'}"
+    yield [
+        f"Call: {_whom(manifest, contacts.security, contacts.on_call)}. Do not wait for an answer."
+    ]
+    yield ["Is the leak still open, and closed in minutes? Close it first: a new one leaks too."]
+    yield from _end_now(secret, rest)
+    yield [
+        "See that the new one works and the old one is refused:",
+        f"keyturn test {secret.name} -e {where}",
+    ]
     dependents = [
         other.name
         for other in manifest.secrets_in(where)
@@ -389,6 +446,31 @@ def _leaked(
     ]
     if dependents:
         listed = ", ".join(f"[{name}](#{_anchor(name)})" for name in dependents)
-        yield f"1. Whoever had it could make and change these. Rotate them too: {listed}"
-    yield "1. Find where it leaked, and close that. Otherwise the new one leaks too."
-    yield ""
+        yield [f"Whoever had it could make and change these. Rotate them too: {listed}"]
+    yield [
+        "See who had it from Keyturn:",
+        f"keyturn audit log --object '{where}/{secret.name}' --since 90d",
+    ]
+    for text in facts.leaked:
+        yield [markdown(text)]
+    yield ["Find where it leaked, and close that."]
+
+
+def _end_now(secret: Secret, rest: str) -> Iterator[Sequence[str]]:
+    if not secret.spec.rotates or undescribed(secret):
+        yield [
+            "Make a new one where it is checked, and end the old one there. Then tell Keyturn:",
+            f"keyturn set {secret.name} {rest}",
+        ]
+        return
+    yield [
+        "Replace it and end the old one now. Do not wait for a quiet hour:",
+        f"keyturn rotate {secret.name} --now {rest}",
+    ]
+    yield [
+        "Only if that says that a rotation is open: finish that one first, then do it again:",
+        f"keyturn rotate --resume {secret.name} --now {rest}",
+        f"keyturn rotate {secret.name} --now {rest}",
+    ]
+    if fetched(secret) and secret.kind is not SecretKind.TWITCH_APP:
+        yield ["End the old one where it was issued, now. Keyturn cannot do that for you."]

@@ -24,7 +24,7 @@ def files(manifest: Manifest, deployment: Deployment, order: Order) -> list[File
         return [File(Family.SCHEDULE, _PATH, None)]
     secrets = [manifest.secret_in(where, name) for wave in order for name in wave]
     lines = [
-        f"<!-- {header(deployment)} -->",
+        f"<!-- {header(deployment, Family.SCHEDULE)} -->",
         "",
         f"# Rotation schedule of {manifest.project.name}",
         "",

@@ -251,7 +251,7 @@ def _script(deployment: Deployment, usage: str, body: str) -> str:
         f"{_HEAD}{body}",
         usage=usage,
         find=_FIND,
-        header=header(deployment),
+        header=header(deployment, Family.SCRIPTS),
         program=deployment.program,
         environment=deployment.environment,
     )

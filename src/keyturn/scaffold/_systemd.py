@@ -70,7 +70,7 @@ def _zone(manifest: Manifest, deployment: Deployment) -> str:
 
 def _timer(deployment: Deployment, what: str, when: list[str]) -> str:
     lines = [
-        f"# {header(deployment)}",
+        f"# {header(deployment, Family.SYSTEMD)}",
         "[Unit]",
         f"Description={what}",
         "Documentation=man:systemd.timer(5)",
@@ -91,7 +91,7 @@ def _service(deployment: Deployment, what: str, verb: str, sandbox: Iterator[str
     failing = [] if found.on_failure is None else [f"OnFailure={unit_word(found.on_failure)}"]
     words = [found.program, verb, "--project-dir", found.folder, "-e", found.environment, "-q"]
     lines = [
-        f"# {header(found)}",
+        f"# {header(found, Family.SYSTEMD)}",
         "# What differs on a machine goes into a drop-in: systemctl edit NAME.service",
         "[Unit]",
         f"Description={what}",

@@ -227,8 +227,8 @@ class AwsAccessKey(OnePhase):
         return Evidence("call accepted", f"the user `{found.user}` of the account {found.account}")
 
     def rehearsal(self) -> RotationKind | None:
-        """Return these steps: a second key touches nothing that is in use."""
-        return self
+        """Return these steps, with the rights that only `retire` needs tried on the second key."""
+        return _Rehearsal(self._target, self._context, wait_seconds=self._wait_seconds)
 
     def _keys(self, *known: Values | None) -> UserKeys:
         ref = self._context.ref
@@ -322,6 +322,25 @@ class AwsAccessKey(OnePhase):
         from datetime import timedelta
 
         return format_duration(timedelta(seconds=self._wait_seconds))
+
+
+class _Rehearsal(AwsAccessKey):
+    """On a key that nobody uses, what `retire` does with the old one is done too."""
+
+    def check(self, current: Values | None, pending: Values) -> Evidence:
+        """Check it, and ask when it was last used."""
+        seen = super().check(current, pending)
+        self._keys(current, pending).last_used(_id(pending))
+        return seen
+
+    def withdraw(self, current: Values | None, pending: Values) -> None:
+        """Switch the key off and delete it; deleted it is also where the first is denied."""
+        keys = self._keys(current, pending)
+        try:
+            if _find(keys.listed(), _id(pending)) is not None:
+                keys.switch_off(_id(pending))
+        finally:
+            super().withdraw(current, pending)
 
 
 def _id(values: Values) -> str:

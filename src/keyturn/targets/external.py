@@ -7,12 +7,17 @@ where a secret names it. What it is written with is `keyturn.kinds`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import TypeAlias, cast
+from pathlib import PurePath
+from typing import TypeAlias, TypeVar, cast
 
-from keyturn.core.ports import KindContext, RotationKind
-from keyturn.errors import KeyturnError, UsageError
+from keyturn.core.ids import Token
+from keyturn.core.model import Values
+from keyturn.core.ports import Evidence, KindContext, RotationKind
+from keyturn.core.value import SecretValue
+from keyturn.errors import KeyturnError, Rejected, UsageError
 
 __all__ = ["GROUP", "build"]
 
@@ -20,6 +25,9 @@ GROUP = "keyturn.kinds"
 
 _Build: TypeAlias = Callable[[KindContext], object]
 
+_CODE = "rotation.plugin"
+_HINT = "tell whoever made it: a plug-in is written as the guide of the kind `external` says"
+_T = TypeVar("_T")
 _WORDS_LIMIT = 200
 _METHODS = (
     "advance",
@@ -35,6 +43,7 @@ _METHODS = (
     "recede",
     "rehearsal",
     "retire",
+    "sweep",
     "withdraw",
 )
 _SWITCHES = ("overlaps", "reversible")
@@ -64,8 +73,103 @@ def build(context: KindContext) -> RotationKind:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
         # Its words may quote a value: it was given some.
-        raise _broken(name, f"failed in `build`: {type(error).__name__}") from None
-    return _checked(name, kind)
+        raise _broken(name, f"failed in `build`: {_fault(error)}") from None
+    return _Guarded(f"`{name}` of {_release(point)}", _checked(name, kind))
+
+
+class _Guarded:
+    """
+    The steps of a plug-in, whose own faults are told as its own.
+
+    Args:
+        whose: The plug-in and the distribution that it came with.
+    """
+
+    def __init__(self, whose: str, kind: RotationKind) -> None:
+        self._whose = whose
+        self._kind = kind
+        self.overlaps = kind.overlaps
+        self.reversible = kind.reversible
+
+    def first_wait(self, grace_seconds: int) -> int:
+        return self._run("first_wait", int, lambda: self._kind.first_wait(grace_seconds))
+
+    def later_waits(self, grace_seconds: int) -> Sequence[int]:
+        def waits() -> tuple[int, ...]:
+            return tuple(int(each) for each in self._kind.later_waits(grace_seconds))
+
+        return self._run("later_waits", tuple, waits)
+
+    def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
+        def lines() -> list[tuple[str, str]]:
+            return [(str(step), str(text)) for step, text in self._kind.describe(current)]
+
+        return self._run("describe", list, lines)
+
+    def create(self, current: Values | None, *, token: Token) -> Values:
+        return self._values("create", lambda: self._kind.create(current, token=token))
+
+    def clean_up(self, token: Token, *, current: Values | None = None) -> None:
+        self._run("clean_up", object, lambda: self._kind.clean_up(token, current=current))
+
+    def sweep(self, token: Token, *, current: Values) -> None:
+        self._run("sweep", object, lambda: self._kind.sweep(token, current=current))
+
+    def apply(self, current: Values | None, pending: Values) -> None:
+        self._run("apply", object, lambda: self._kind.apply(current, pending))
+
+    def check(self, current: Values | None, pending: Values) -> Evidence:
+        return self._run("check", Evidence, lambda: self._kind.check(current, pending))
+
+    def advance(self, current: Values, phase: int) -> Values:
+        return self._values("advance", lambda: self._kind.advance(current, phase))
+
+    def recede(self, current: Values, phase: int) -> None:
+        self._run("recede", object, lambda: self._kind.recede(current, phase))
+
+    def withdraw(self, current: Values | None, pending: Values) -> None:
+        self._run("withdraw", object, lambda: self._kind.withdraw(current, pending))
+
+    def retire(self, current: Values, old: Values) -> None:
+        self._run("retire", object, lambda: self._kind.retire(current, old))
+
+    def prove_dead(self, old: Values, *, current: Values | None = None) -> Evidence:
+        def proof() -> Evidence:
+            return self._kind.prove_dead(old, current=current)
+
+        return self._run("prove_dead", Evidence, proof)
+
+    def probe(self, values: Values) -> Evidence:
+        return self._run("probe", Evidence, lambda: self._kind.probe(values))
+
+    def rehearsal(self) -> RotationKind | None:
+        kind = self._run("rehearsal", object, self._kind.rehearsal)
+        if kind is None:
+            return None
+        return _Guarded(self._whose, _checked(self._whose.split("`")[1], kind))
+
+    def _values(self, step: str, act: Callable[[], Values]) -> Values:
+        found = self._run(step, dict, lambda: dict(act()))
+        if not found or not all(isinstance(value, SecretValue) for value in found.values()):
+            raise self._failed(step, "it returns no values: a `SecretValue` for each field")
+        return found
+
+    def _run(self, step: str, wanted: type[_T], act: Callable[[], object]) -> _T:
+        try:
+            found = act()
+        except KeyturnError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+            # Its words may quote a value: it was given some.
+            raise self._failed(step, _fault(error)) from None
+        if not isinstance(found, wanted):
+            raise self._failed(step, f"it returns {type(found).__name__}, not {wanted.__name__}")
+        return found
+
+    def _failed(self, step: str, what: str) -> Rejected:
+        return Rejected(
+            f"the plug-in {self._whose} failed in `{step}`: {what}", hint=_HINT, code=_CODE
+        )
 
 
 def _find(name: str) -> metadata.EntryPoint:
@@ -111,6 +215,17 @@ def _installed() -> str:
     return f"installed: {', '.join(names)}" if names else "none is installed"
 
 
+def _release(point: metadata.EntryPoint) -> str:
+    return f"`{point.dist.name} {point.dist.version}`" if point.dist is not None else "no package"
+
+
+def _fault(error: Exception) -> str:
+    """Return the kind of *error* and where it arose, without its words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
 def _package(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "?"
 
@@ -118,6 +233,6 @@ def _package(point: metadata.EntryPoint) -> str:
 def _broken(name: str, what: str) -> UsageError:
     return UsageError(
         f"the plug-in `{name}` {what}",
-        hint="tell whoever made it: a plug-in is written as the guide of the kind `external` says",
-        code="rotation.plugin",
+        hint=_HINT,
+        code=_CODE,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -85,22 +86,44 @@ def test_nothing_begins_in_a_freeze_that_came_after_the_look(year, worker):
     assert {Turn.WAIT} == {each.turn for each in turns(year, "production").values()}
 
 
-def test_a_rotation_of_what_the_manifest_forgot_is_told(year, worker):
-    """It bars nothing, but nobody goes on with it by itself."""
-    worker.do(Judged(ref("s001"), GO, 1))
-    gone = {**year.manifest.resolved[EnvironmentName("development")]}
-    del gone[SecretName("s001")]
-    resolved = {**year.manifest.resolved, EnvironmentName("development"): gone}
+def change(year, environment, edit):
+    """Let *edit* change the secrets that the manifest gives *environment*."""
+    where = EnvironmentName(environment)
+    secrets = {**year.manifest.resolved[where]}
+    edit(secrets)
     year.manifest = type(year.manifest)(
         **{
             name: getattr(year.manifest, name)
             for name in year.manifest.__dataclass_fields__
             if name != "resolved"
         },
-        resolved=resolved,
+        resolved={**year.manifest.resolved, where: secrets},
     )
+
+
+def test_a_rotation_of_what_the_manifest_forgot_is_told(year, worker):
+    """It bars nothing, but nobody goes on with it by itself."""
+    worker.do(Judged(ref("s001"), GO, 1))
+    change(year, "development", lambda secrets: secrets.pop(SecretName("s001")))
     found = turns(year)["s001"]
     assert (Turn.PERSON, True) == (found.turn, found.alarming)
+    assert "`keyturn rotate s001 -e development --give-up`" in found.reason
+
+
+def test_what_is_not_automatic_comes_with_its_command(year):
+    """The schedule leaves it alone, and says what to type instead."""
+    name = SecretName("s001")
+
+    def by_hand(secrets):
+        secrets[name] = replace(secrets[name], automatic=False)
+
+    change(year, "development", by_hand)
+    found = turns(year)["s001"]
+    assert Turn.PERSON is found.turn
+    assert (
+        "`automatic = false`: `keyturn rotate s001 -e development`"
+        == found.reason.partition("says ")[2]
+    )
 
 
 # --- carrying out -----------------------------------------------------------------------

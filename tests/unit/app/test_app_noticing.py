@@ -143,7 +143,7 @@ def test_a_stuck_rotation_is_told_once_however_often_it_is_tried(session, rotati
         )
         found = only(session)
         abouts.add((found.level, found.about))
-        assert "stuck at `create`: the server does not answer; begun " in found.text
+        assert "stuck at `create` (version 1, the old one, is in use): the server" in found.text
         clock.advance(7_200)
         rotation = session.journal.take_over(rotation, owner="", step=rotation.step)
     assert {(Level.STUCK, "r1")} == abouts
@@ -163,6 +163,7 @@ def test_an_old_credential_that_lives_is_an_alarm(session, rotation, failure, le
     found = only(session)
     assert level == found.level
     assert failure.message in found.text
+    assert "(version 1, the old one, is in use)" in found.text
 
 
 def test_one_that_waits_for_a_person_is_told_by_step(session, rotation, clock):
@@ -171,7 +172,7 @@ def test_one_that_waits_for_a_person_is_told_by_step(session, rotation, clock):
     clock.advance(3 * 86_400)
     found = only(session)
     assert (Level.WAITING, "r1/create") == (found.level, found.about)
-    assert "waits for a person at `create`: fetch a new key; begun " in found.text
+    assert "at `create` (version 1, the old one, is in use): fetch a new key; begun " in found.text
     assert found.text.endswith("3 days ago")
     taken = session.journal.take_over(waiting, owner="", step=Step.CREATE)
     later = session.journal.advance(taken, Step.RETIRE)
@@ -190,6 +191,18 @@ def test_a_failed_rotation_of_what_is_due_is_told(session, rotation, clock):
     found = only(session)
     assert (Level.FAILED, "v1") == (found.level, found.about)
     assert "the new one was refused; the old credential is in use, due since" in found.text
+
+
+def test_a_failure_without_a_way_back_does_not_promise_the_old_one(session, clock):
+    """Where the new credential ends the old one, nobody says that the old one is in use."""
+    plan = Plan(
+        kind="twitch-app", strategy="default", old_version=1, overlaps=False, reversible=False
+    )
+    begun = session.journal.begin(REF, plan, rotation_id=RotationId("r2"), owner="")
+    back = session.journal.advance(begun, Step.WITHDRAW, failure=Unavailable("no answer"))
+    session.journal.finish(back, End.ROLLED_BACK)
+    clock.advance(31 * 86_400)
+    assert "is in use, and may have ended at its vendor" in only(session).text
 
 
 def test_one_that_could_not_even_begin_is_told(session):
@@ -214,6 +227,7 @@ def test_a_rotation_that_the_manifest_forgot_is_told(project, session, rotation)
         opened.close()
     assert (Level.STUCK, "r1") == (found.level, found.about)
     assert "put it back" in found.text
+    assert "keyturn rotate api -e development --give-up" == found.command
 
 
 def test_a_protected_environment_needs_a_reason_in_its_command(project, clock):

@@ -112,9 +112,30 @@ def test_the_most_urgent_comes_first():
         notice("due-new", place=1),
     )
     names = [line.split()[1] for line in message.body.splitlines() if line.endswith(": version 1")]
-    assert ["alive:", "due-old:", "due-new:", "due-low:", "week:"] == names
-    assert "keyturn clipper/production: 1 alarm, 3 due, 1 7-days" == message.subject
+    expected = ["alive", "due-old", "due-new", "due-low", "week"]
+    assert [f"production/{name}:" for name in expected] == names
+    assert (
+        "keyturn clipper/production: rotate alive now (alarm); 4 more: 3 due, 1 7-days"
+        == message.subject
+    )
     assert message.is_urgent
+
+
+@pytest.mark.parametrize(
+    ("level", "command", "subject"),
+    [
+        (Level.WEEK, "keyturn rotate db", "rotate db by 2026-01-02 (7-days)"),
+        (Level.DUE, "keyturn set db", "set db now, due since 2026-01-02 (due)"),
+        (Level.STUCK, "keyturn rotate --resume db", "resume db now (stuck)"),
+        (Level.STUCK, "keyturn rotate db --give-up", "end db now (stuck)"),
+    ],
+)
+def test_the_subject_says_what_to_do_and_by_when(level, command, subject):
+    """Project, environment, secret, the deed and its day: without opening the mail."""
+    message = digest(notice(level=level, command=command))
+    assert f"keyturn clipper/production: {subject}" == message.subject
+    until = ", by 2026-01-02 03:04 UTC" if level is Level.WEEK else ", now"
+    assert f"\n  do{until}: {command}\n" in message.body
 
 
 def test_what_is_only_coming_is_not_urgent():
@@ -126,9 +147,9 @@ def test_what_is_only_coming_is_not_urgent():
 def test_a_long_digest_ends_in_a_count():
     """So many and no more; the last line says where the rest is."""
     message = digest(*(notice(f"s{number:03}") for number in range(MAX_NOTICES + 13)))
-    assert message.body.count("  do: ") == MAX_NOTICES
+    assert message.body.count("  do, now: ") == MAX_NOTICES
     assert "... and 13 more: keyturn status -e production" in message.body
-    assert message.subject.endswith(f": {MAX_NOTICES + 13} due")
+    assert message.subject.endswith(f"; {MAX_NOTICES + 12} more: {MAX_NOTICES + 12} due")
 
 
 def test_text_from_elsewhere_stays_in_its_line():
@@ -141,7 +162,7 @@ def test_text_from_elsewhere_stays_in_its_line():
         )
     )
     assert all(c.isprintable() or c == "\n" for c in message.body)
-    assert "DUE  db: stuck: [31mred Subject: forgedxxx" in message.body
+    assert "DUE  production/db: stuck: [31mred Subject: forgedxxx" in message.body
     assert (
         "\n  owner team Bcc: all@example.com; used by c0, c1, c2, c3, c4, 4 more\n" in message.body
     )

@@ -126,6 +126,14 @@ def test_what_a_person_does_is_only_told():
     assert judge(replace(DUE, by_hand="x"), NOW, settings).alarming
 
 
+def test_by_hand_too_it_is_told_that_it_failed():
+    """Whoever tries again is to know how the last try ended."""
+    failed = replace(DUE, by_hand="run it", failed_at=[NOW - HOUR], failure="target.rejected")
+    found = judge(failed, NOW, EXACT)
+    assert Turn.PERSON is found.turn
+    assert "run it; its rotation failed once, the last time with `target.rejected`" == found.reason
+
+
 def test_a_failure_is_tried_again_after_a_while():
     """Five minutes after a passing failure, an hour after one that a person has to look at."""
     for code, pause in (("target.unavailable", 5 * MINUTE), ("target.denied", HOUR)):

@@ -182,6 +182,84 @@ def test_a_leak_reaches_what_it_administers(generate):
     assert "Rotate them too: [db](#secret-db)\n" in text
 
 
+RUNBOOK = "docs/credential-rotation-runbook.md"
+
+
+def part_of(text, name, part):
+    """Return what the runbook says under one heading of a secret."""
+    return text.partition(f"\n### {name}: {part}\n")[2].partition("\n### ")[0]
+
+
+def test_what_is_done_by_hand_is_marked_in_the_waves(generate):
+    """What `rotate --all` leaves out: fetched by a person, or not described well enough."""
+    more = '[secrets.redis]\nkind = "redis-login"\nvariable = "REDIS"\n'
+    text = generate(PLAIN + more)[RUNBOOK].text
+    waves = text.partition("## Everything at once")[2].partition("```")[0]
+    marked = set(re.findall(r"\[([a-z-]+)\]\([^)]+\) \*\(by hand\)\*", waves))
+    assert {"admin", "db-admin", "stripe-live", "redis"} == marked
+    assert "[db](#secret-db)," in waves or "[db](#secret-db)\n" in waves
+
+
+@pytest.mark.parametrize(
+    ("contacts", "failing", "leak"),
+    [
+        (
+            'security = "mailto:sec@example.com"\n',
+            "`sec@example.com` (nobody is named for this)",
+            "`sec@example.com`",
+        ),
+        ("", "Team Core (nobody is named", "Team Core (nobody is named"),
+    ],
+)
+def test_somebody_can_be_called_where_nobody_is_named(contacts, failing, leak, generate):
+    """At night nobody adds a contact to the manifest."""
+    head, _, tail = PLAIN.partition("[contacts]\n")
+    text = f"{head}[contacts]\n{contacts}\n[{tail.partition(chr(10) + '[')[2]}"
+    text = re.sub(r"(?m)^owner = .*\n", "", text, count=1)
+    text = text.replace("[project]\n", '[project]\nowner = "Team Core"\n')
+    page = generate(text)[RUNBOOK].text
+    assert f"| a rotation that fails | {failing}" in page
+    assert f"| a leak | {leak}" in page
+    assert f"1. Call: {leak}" in part_of(page, "db", "if it leaked")
+
+
+def test_of_twitch_nobody_is_told_to_stop_half_way(generate):
+    """Once the new secret is made the old one is dead."""
+    more = (
+        '[secrets.twitch]\nkind = "twitch-app"\n'
+        'fields = { client_id = "T_ID", client_secret = "T_SECRET" }\n'
+    )
+    page = generate(PLAIN + more)[RUNBOOK].text
+    how = part_of(page, "twitch", "rotate")
+    assert "stop only before you press" in how
+    assert "days later" not in how.lower()
+    assert "Days later" in part_of(page, "admin", "rotate")
+    assert "hourly tick" not in part_of(page, "admin", "rotate")
+
+
+def test_a_leak_is_stopped_before_it_is_looked_into(generate):
+    """Numbered, each number once; the old one ends before anybody reads a log."""
+    page = generate()[RUNBOOK].text
+    for name, command in (("db", "rotate db --now"), ("admin", "rotate admin --now")):
+        part = part_of(page, name, "if it leaked")
+        steps = re.findall(r"^(\d+)\. ", part, re.MULTILINE)
+        assert [str(number) for number in range(1, len(steps) + 1)] == steps
+        assert part.index(command) < part.index("keyturn test") < part.index("keyturn audit log")
+    assert "End the old one where it was issued" in part_of(page, "admin", "if it leaked")
+
+
+def test_the_header_names_the_family_where_options_were_given(generate):
+    """Other families may have been written with other options."""
+    assert "Check it: keyturn scaffold --check -->" in generate()[RUNBOOK].text
+    found = generate(options=" --user shop")
+    assert "keyturn scaffold runbook --check --user shop" in found[RUNBOOK].text
+    assert all(
+        f"keyturn scaffold {file.family} --check --user shop" in file.text
+        for file in found.values()
+        if file.text and not file.shared
+    )
+
+
 def test_the_runbook_names_commands_that_exist(generate):
     """At night nobody wants to look up what a verb is called now."""
     text = generate()["docs/credential-rotation-runbook.md"].text

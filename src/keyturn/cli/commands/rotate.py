@@ -140,6 +140,10 @@ def _require_sense(asked: _Options) -> None:
             "`--all` takes no name, value, `--resume` or `--give-up`",
             hint="`keyturn rotate --resume` alone goes on with everything that is open",
         )
+    if asked.source and (asked.name is None or asked.name in _OWN_KEYS):
+        raise UsageError(
+            "`--from-file` belongs to one secret", hint="keyturn rotate NAME --from-file PATH"
+        )
     if asked.priority and not asked.everything:
         raise UsageError("`--priority` belongs to `--all`", hint="keyturn rotate --all --priority")
     if asked.name is None and not asked.resuming and not asked.everything:
@@ -164,8 +168,7 @@ def _one(session: Session, output: Output, ref: SecretRef, asked: _Options) -> i
             say=display.say,
         )
     rotating.tell(output, [report])
-    if supplier.refused is not None:
-        raise supplier.refused
+    _require_taken(supplier, asked)
     return Exit.DONE
 
 
@@ -214,7 +217,7 @@ def _give_up(session: Session, output: Output, ref: SecretRef, asked: _Options) 
 
 def _resume(session: Session, output: Output, where: EnvironmentName, asked: _Options) -> int:
     if asked.name is not None:
-        refs = [find_secret(session, where, asked.name)]
+        refs = [_open_one(session, where, asked.name)]
     else:
         refs = [each.ref for each in rotations.open_rotations(session)]
         if not refs:
@@ -222,6 +225,8 @@ def _resume(session: Session, output: Output, where: EnvironmentName, asked: _Op
             if output.as_json:
                 output.data([])
             return Exit.DONE
+    for place in dict.fromkeys(ref.environment for ref in refs):
+        _confirm_resume(session, place, [ref for ref in refs if ref.environment == place], asked)
     supplier = PersonSupplier(output, source=asked.source) if asked.name is not None else None
     reports: list[Report] = []
     worst: KeyturnError | None = None
@@ -242,9 +247,36 @@ def _resume(session: Session, output: Output, where: EnvironmentName, asked: _Op
             output.error(error)
             worst = worst or error
     rotating.tell(output, reports)
-    if supplier is not None and supplier.refused is not None:
-        raise supplier.refused
+    if supplier is not None and worst is None:
+        _require_taken(supplier, asked)
     return exit_of(worst) if worst is not None else Exit.DONE
+
+
+def _confirm_resume(
+    session: Session, where: EnvironmentName, refs: list[SecretRef], asked: _Options
+) -> None:
+    # An environment that the manifest no longer has is refused with its own words.
+    if where in session.manifest.environments:
+        listed = ", ".join(f"`{ref}`" for ref in refs)
+        confirm_change(session, where, f"go on with the rotation of {listed}?", yes=asked.yes)
+
+
+def _require_taken(supplier: PersonSupplier, asked: _Options) -> None:
+    """
+    Return where a value that was given was taken, or none was given.
+
+    Raises:
+        KeyturnError: It was not good.
+        UsageError: Nothing asked for it.
+    """
+    if supplier.refused is not None:
+        raise supplier.refused
+    if asked.source is not None and not supplier.taken:
+        raise UsageError(
+            "the value of `--from-file` was not taken: no step asked for one",
+            hint="it is for kinds whose value a person fetches, while they wait for it;"
+            " otherwise leave it away",
+        )
 
 
 def _own_key(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
 from keyturn.app.inspection import StatusRow, status
+from keyturn.app.retired import undeclared_rotations, way_out
 from keyturn.app.secrets import undeclared_note
 from keyturn.cli.exits import Exit
 from keyturn.cli.options import (
@@ -18,7 +19,7 @@ from keyturn.cli.options import (
     pick_environment,
     talk_options,
 )
-from keyturn.cli.output import Output, age
+from keyturn.cli.output import Output, age, span
 from keyturn.cli.verb import verb
 from keyturn.core.clock import SystemClock
 from keyturn.errors import UsageError
@@ -58,6 +59,9 @@ def command(
         note = undeclared_note(session, where)
         if note is not None:
             output.warn(note)
+        open_ones = [row.open_rotation for row in rows if row.open_rotation is not None]
+        open_ones += undeclared_rotations(session, where)
+        ways = [(each, way_out(session.manifest, each.ref)) for each in open_ones]
         project = session.manifest.project.name
     now = SystemClock().now()
     match form or ("json" if as_json else "table"):
@@ -73,6 +77,11 @@ def command(
             output.text(calendar_text(project, where, rows, now=now))
         case _:
             _table(output, where, rows, now)
+            for rotation, way in ways:
+                output.say(
+                    f"{rotation.ref.name}: a rotation is open at step `{rotation.step}`; {way}",
+                    important=True,
+                )
     return Exit.DONE
 
 
@@ -85,7 +94,7 @@ def _table(output: Output, where: str, rows: Sequence[StatusRow], now: datetime)
                 row.secret.kind,
                 row.version or "-",
                 age(now - row.created_at) if row.created_at else "-",
-                age(row.due_at - now) if row.due_at else "-",
+                span(row.due_at - now) if row.due_at else "-",
                 row.verdict,
                 _last(row),
                 ", ".join(row.consumers) or "-",
@@ -95,20 +104,15 @@ def _table(output: Output, where: str, rows: Sequence[StatusRow], now: datetime)
         empty=f"no secrets are declared for `{where}`",
         right=["version", "age", "due in"],
     )
-    for row in rows:
-        if row.open_rotation is not None:
-            output.say(
-                f"{row.secret.name}: a rotation is open at step `{row.open_rotation.step}`; "
-                f"`keyturn rotate --resume {row.secret.name} -e {where}`",
-                important=True,
-            )
 
 
 def _last(row: StatusRow) -> str:
     if row.last is None:
         return "never"
     when = row.last.finished_at or row.last.updated_at
-    return f"{row.last.state.value} {age(SystemClock().now() - when)} ago"
+    since = SystemClock().now() - when
+    ago = f"{age(since)} ago" if since >= timedelta(0) else age(since)
+    return f"{row.last.state.value} {ago}"
 
 
 def _document(row: StatusRow) -> dict[str, object]:
