@@ -17,7 +17,7 @@ from typing import Protocol
 from keyturn._internal.database import Database
 from keyturn.audit import Action, Event, Outcome, Record
 from keyturn.core.model import Principal
-from keyturn.errors import AccessDenied, KeyturnError
+from keyturn.errors import AccessDenied, KeyturnError, OutcomeUnknown
 
 __all__ = ["Access", "Detail", "LocalPolicy", "Policy", "Recorder"]
 
@@ -213,6 +213,41 @@ class Access:
                 with contextlib.suppress(KeyturnError):
                     self.record(action, subject, Outcome.FAILED, {**notes, "error": error.code})
             raise
+
+    @contextlib.contextmanager
+    def effect(
+        self,
+        action: Action,
+        subject: str,
+        *,
+        environment: str | None = None,
+        detail: Mapping[str, str | int] | None = None,
+    ) -> Iterator[Detail]:
+        """
+        Run the block, a change outside the control database, between two records.
+
+        The block may add to the detail that this yields. Where its answer was lost,
+        the outcome is recorded as unknown; where the process dies, `begun` stays.
+
+        Raises:
+            AccessDenied: The policy says no, or the environment is protected and
+                no reason was given.
+        """
+        self.authorise(action, subject, environment=environment)
+        self.require_reason(environment)
+        notes: Detail = dict(detail or {})
+        begun = self.record(action, subject, Outcome.BEGUN, notes)
+        try:
+            yield notes
+        except KeyturnError as error:
+            lost = isinstance(error, OutcomeUnknown)
+            outcome = Outcome.UNKNOWN if lost else Outcome.FAILED
+            # Best effort: if this cannot be written either, the first error says why.
+            with contextlib.suppress(KeyturnError):
+                told = {**notes, "error": error.code}
+                self.record(action, subject, outcome, told, settles=begun.seq)
+            raise
+        self.record(action, subject, Outcome.DONE, notes, settles=begun.seq)
 
     def require_reason(self, environment: str | None) -> None:
         """

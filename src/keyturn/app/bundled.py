@@ -45,6 +45,9 @@ class BundledStore:
     ) -> Version:
         return self._store.put_pending(ref, values, origin=origin, token=token)
 
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        return self._store.find(ref, token)
+
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         with self._database.transaction():
             state = self._store.promote(ref, number, expected_current=expected_current)

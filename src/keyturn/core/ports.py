@@ -94,6 +94,10 @@ class Store(Protocol):
         """
         ...
 
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        """Return the version that `put_pending` made with *token*, or None where it made none."""
+        ...
+
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         """
         Point `current` at version *number* and `previous` at what was current, in one step.

@@ -31,7 +31,7 @@ from typing import Any
 from keyturn.core.clock import parse_time, rfc3339
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import FieldName, SecretName, Token, is_name
-from keyturn.core.model import Origin, SecretRef, SecretState, Values, Version
+from keyturn.core.model import Origin, SecretRef, SecretState, Stage, Values, Version
 from keyturn.core.value import SecretValue
 from keyturn.errors import Corrupt
 
@@ -126,6 +126,13 @@ class Entry:
         first = [line for number in staged if number for line in [self.line(number)] if line]
         rest = [line for line in reversed(self.lines) if line not in first]
         return [line for line in first + rest if not line.destroyed]
+
+    def adding(self, line: Line, stage: Stage) -> Entry:
+        """Return it with *line*, the next version, at *stage*: pending, or current."""
+        added = replace(self, next_number=line.number + 1, lines=(*self.lines, line))
+        if stage is Stage.PENDING:
+            return replace(added, pending=line.number)
+        return replace(added, previous=self.current, current=line.number)
 
     def destroying(self, numbers: set[int]) -> Entry:
         """Return it with the values of *numbers* gone."""

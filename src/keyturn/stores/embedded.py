@@ -135,6 +135,16 @@ class EmbeddedStore:
             self._save(row, replace(row.state, pending=number, next_number=number + 1))
             return version
 
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        """
+        Return the version that `put_pending` made with *token*.
+
+        Raises:
+            Corrupt: It is not what was stored.
+        """
+        row = self._by_token(ref, token)
+        return None if row is None else metadata(row)
+
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         """
         Point `current` at version *number* and `previous` at what was current, in one step.
@@ -414,6 +424,16 @@ class EmbeddedStore:
         """
         with self.database.transaction():
             save_item(self.database, self.keys, name, value, replace=replace, entropy=self._entropy)
+
+    def remove_sealed_item(self, name: str) -> None:
+        """
+        Remove the item *name*; one that is not there is fine.
+
+        Crash safety:
+            Durable on return, or with the outer transaction.
+        """
+        with self.database.transaction():
+            self.database.execute("DELETE FROM sealed_item WHERE name = ?", (name,))
 
     def rotate_data_key(self, *, batch: int = 500) -> ResealProgress:
         """

@@ -29,6 +29,7 @@ _STORE = (
     "destroy",
     "discard_pending",
     "drifts",
+    "find",
     "history",
     "promote",
     "put_pending",

@@ -95,6 +95,13 @@ class MemoryStore:
             self._secrets[ref] = secret
             return version
 
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        """Return the version that `put_pending` made with *token*."""
+        with self._lock:
+            secret = self._secrets.get(ref)
+            number = None if secret is None else secret.tokens.get(token)
+            return None if secret is None or number is None else secret.versions[number].version
+
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         """
         Point `current` at version *number* and `previous` at what was current, in one step.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeVar, final
 
 from keyturn._internal import failpoints
@@ -39,11 +38,11 @@ from keyturn.errors import (
     InternalError,
     NotFound,
     OutcomeUnknown,
-    Rejected,
 )
 from keyturn.stores import _rules
 from keyturn.stores._ledger import Entry, Ledger, Line, decode_values, encode_values
 from keyturn.stores._place import MARK_CODE, Layout, Place, Seen
+from keyturn.stores._truth import Truth, drifted, live_fields, not_live, require_own, true_of
 
 __all__ = ["OutsideStore"]
 
@@ -55,39 +54,6 @@ _LONGEST_PAUSE_SECONDS = 0.25
 _LOOKS = 20
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Truth:
-    """
-    What is true of one secret: the ledger's entry, put right by the live document.
-
-    Args:
-        entry: With the stages as they are.
-        recorded: As the ledger has it.
-        live: The values of the current version's fields that are live.
-    """
-
-    ref: SecretRef
-    entry: Entry
-    recorded: Entry
-    live: Mapping[FieldName, bytes]
-    drift: Drift | None
-
-    @property
-    def state(self) -> SecretState:
-        return self.entry.state(self.ref)
-
-    @property
-    def clean(self) -> bool:
-        """Whether the ledger says the same as the live document."""
-        return self.drift is None and self.entry == self.recorded
-
-    def line(self, number: int) -> Line:
-        found = self.entry.line(number)
-        if found is None:
-            raise _rules.no_version(self.ref, number)
-        return found
 
 
 @final
@@ -156,20 +122,8 @@ class OutsideStore:
                 seen, ledger, (truth,) = self._look(place, [ref])
                 entry = truth.entry
             _rules.check_idle(entry.state(ref))
-            line = Line(
-                entry.next_number,
-                self._clock.now(),
-                origin,
-                tuple(sorted(values)),
-                stamp,
-                digest,
-            )
-            entry = replace(
-                entry,
-                next_number=line.number + 1,
-                pending=line.number,
-                lines=(*entry.lines, line),
-            )
+            line = self._line(entry, values, origin, stamp, digest)
+            entry = entry.adding(line, Stage.PENDING)
             self._save(
                 place,
                 seen,
@@ -181,6 +135,12 @@ class OutsideStore:
             return line.version(ref)
 
         return self._again(put)
+
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        """Return the version that `put_pending` made with *token*."""
+        ledger = self._ledger(self._layout.place(ref).look(live=False, ledger=True))
+        found = ledger.entry(ref.name).by_token(ledger.token(ref, token))
+        return None if found is None else found.version(ref)
 
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         """
@@ -278,7 +238,7 @@ class OutsideStore:
         if not isinstance(selector, Stage):
             seen = place.look(live=False, ledger=True)
             entry = self._ledger(seen).entry(ref.name)
-            return self._kept(place, _Truth(ref, entry, entry, {}, None), selector, seen)
+            return self._kept(place, Truth(ref, entry, entry, {}, None), selector, seen)
         seen, _, (truth,) = self._look(place, [ref])
         number = _rules.number_at(truth.state, selector)
         if selector is Stage.CURRENT:
@@ -349,28 +309,15 @@ class OutsideStore:
             earlier = truth.entry.by_token(stamp)
             if earlier is not None:
                 return earlier.version(ref)
-            plain = _live_fields(place, seen.live, ref.name, fields)
+            plain = live_fields(place, seen.live, ref.name, fields)
             if set(plain) != set(fields):
-                raise _not_live(ref, self.where)
+                raise not_live(ref, self.where)
             known = truth.entry
             if truth.drift is None and known.current is not None:
                 return truth.line(known.current).version(ref)
             _rules.check_idle(truth.state)
-            line = Line(
-                known.next_number,
-                self._clock.now(),
-                Origin.IMPORTED,
-                tuple(sorted(fields)),
-                stamp,
-                ledger.digest(plain),
-            )
-            entry = replace(
-                known,
-                next_number=line.number + 1,
-                previous=known.current,
-                current=line.number,
-                lines=(*known.lines, line),
-            )
+            line = self._line(known, fields, Origin.IMPORTED, stamp, ledger.digest(plain))
+            entry = known.adding(line, Stage.CURRENT)
             values = {name: SecretValue(data) for name, data in plain.items()}
             keep = {line.key(ref.name): encode_values(values)}
             self._save(place, seen, ledger, ref.name, entry, keep=keep)
@@ -411,7 +358,7 @@ class OutsideStore:
         place: Place,
         refs: Sequence[SecretRef] | None,
         environment: EnvironmentName | None = None,
-    ) -> tuple[Seen, Ledger, list[_Truth]]:
+    ) -> tuple[Seen, Ledger, list[Truth]]:
         """Return what is true of *refs*, or of all that the ledger names, as of one moment."""
         for _ in range(_LOOKS):
             seen = place.look(live=True, ledger=True)
@@ -420,7 +367,7 @@ class OutsideStore:
             if asked is None:
                 where = environment or EnvironmentName("")
                 asked = [SecretRef(where, name) for name in ledger.entries]
-            truths = [_truth(place, seen, ledger, ref) for ref in asked]
+            truths = [true_of(place, seen, ledger, ref) for ref in asked]
             if all(truth.clean for truth in truths):
                 return seen, ledger, truths
             # The ledger was read first: a version it lacks may have been made since.
@@ -434,7 +381,7 @@ class OutsideStore:
 
     def _truths(
         self, environment: EnvironmentName, names: Iterable[SecretName] | None
-    ) -> Iterator[_Truth]:
+    ) -> Iterator[Truth]:
         wanted = None if names is None else sorted(set(names))
         if wanted is not None and not wanted:
             return
@@ -444,7 +391,7 @@ class OutsideStore:
             found += [t for t in truths if wanted is None or t.ref.name in set(wanted)]
         yield from sorted(found, key=lambda truth: truth.ref.name)
 
-    def _live(self, truth: _Truth, number: int) -> VersionedValue:
+    def _live(self, truth: Truth, number: int) -> VersionedValue:
         line = truth.line(number)
         if truth.drift is not None and not truth.live:
             raise NotFound(
@@ -455,7 +402,7 @@ class OutsideStore:
         values = {name: SecretValue(data) for name, data in sorted(truth.live.items())}
         return VersionedValue(line.version(truth.ref, drifted=truth.drift is not None), values)
 
-    def _kept(self, place: Place, truth: _Truth, number: int, seen: Seen) -> VersionedValue:
+    def _kept(self, place: Place, truth: Truth, number: int, seen: Seen) -> VersionedValue:
         line = truth.line(number)
         if line.destroyed:
             raise _rules.destroyed_error(truth.state, number)
@@ -481,14 +428,14 @@ class OutsideStore:
     # --- writing ------------------------------------------------------------------------
 
     def _changes(
-        self, place: Place, seen: Seen, ledger: Ledger, truth: _Truth, line: Line
+        self, place: Place, seen: Seen, ledger: Ledger, truth: Truth, line: Line
     ) -> dict[str, bytes | None]:
         """Return what the live document lacks to be at *line*, where it is not."""
         values = self._values(place, seen, truth.ref, line)
         wanted = {
             place.live_key(truth.ref.name, name): value.reveal() for name, value in values.items()
         }
-        _require_own(place, ledger, truth.ref, wanted)
+        require_own(place, ledger, truth.ref, wanted)
         current = None if truth.state.current is None else truth.line(truth.state.current)
         stale = (
             set()
@@ -504,6 +451,12 @@ class OutsideStore:
             raise drifted(Drift(truth.ref, DriftKind.FOREIGN, 0, names), self.where)
         changes.update(dict.fromkeys((stale - set(wanted)) & set(seen.live)))
         return changes
+
+    def _line(
+        self, entry: Entry, fields: Iterable[FieldName], origin: Origin, token: str, digest: str
+    ) -> Line:
+        now = self._clock.now()
+        return Line(entry.next_number, now, origin, tuple(sorted(fields)), token, digest)
 
     def _save(
         self,
@@ -540,66 +493,3 @@ class OutsideStore:
             longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
             self._clock.sleep(longest * (1 + self._entropy.random_bytes(1)[0] / 255) / 2)
         raise InternalError("a write was given up without a reason")
-
-
-def _truth(place: Place, seen: Seen, ledger: Ledger, ref: SecretRef) -> _Truth:
-    recorded = ledger.entry(ref.name)
-    for line in recorded.candidates():
-        live = _live_fields(place, seen.live, ref.name, line.fields)
-        if set(live) == set(line.fields) and ledger.digest(live) == line.digest:
-            if line.number == recorded.current:
-                return _Truth(ref, recorded, recorded, live, None)
-            pending = None if recorded.pending == line.number else recorded.pending
-            entry = replace(
-                recorded, current=line.number, previous=recorded.current, pending=pending
-            )
-            return _Truth(ref, entry, recorded, live, None)
-    current = None if recorded.current is None else recorded.line(recorded.current)
-    fields = () if current is None else current.fields
-    live = _live_fields(place, seen.live, ref.name, fields)
-    if current is None:
-        return _Truth(ref, recorded, recorded, {}, None)
-    gone = tuple(name for name in fields if name not in live)
-    kind = DriftKind.REMOVED if gone else DriftKind.CHANGED
-    return _Truth(ref, recorded, recorded, live, Drift(ref, kind, current.number, gone or fields))
-
-
-def _live_fields(
-    place: Place, live: Mapping[str, bytes], name: SecretName, fields: Collection[FieldName]
-) -> dict[FieldName, bytes]:
-    keys = {field: place.live_key(name, field) for field in fields}
-    return {field: live[key] for field, key in keys.items() if key in live}
-
-
-def _require_own(place: Place, ledger: Ledger, ref: SecretRef, wanted: Mapping[str, bytes]) -> None:
-    """Refuse to write a key of the live document that is another secret's."""
-    for name, entry in ledger.entries.items():
-        line = None if entry.current is None else entry.line(entry.current)
-        if name == ref.name or line is None:
-            continue
-        taken = {place.live_key(name, field) for field in line.fields} & set(wanted)
-        if taken:
-            raise Rejected(
-                f"`{ref.name}` and `{name}` would both be `{min(taken)}` in the store",
-                hint="give one of them another name, or its field",
-                code="store.key_taken",
-            )
-
-
-def drifted(drift: Drift, where: str) -> Conflict:
-    """Return the refusal to write over what somebody else put in Keyturn's place."""
-    ref = drift.ref
-    since = f" since version {drift.recorded}" if drift.recorded else ""
-    return Conflict(
-        f"the live value of `{ref}` was {drift.kind} in {where}{since}, and not by Keyturn",
-        hint=f"`keyturn drift {ref.name} -e {ref.environment}` tells more; add `--accept` to take "
-        "it as a new version, or `--restore` to put the recorded one back",
-        code="store.drift",
-    )
-
-
-def _not_live(ref: SecretRef, where: str) -> NotFound:
-    return NotFound(
-        f"{where} does not hold all fields of `{ref}`",
-        hint=f"`keyturn set {ref.name} -e {ref.environment}` gives it a value",
-    )

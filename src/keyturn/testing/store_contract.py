@@ -126,6 +126,18 @@ class StoreContract:
         for ref in (DB, OTHER, ELSEWHERE):
             assert put(store, b"x", ref=ref, token="t") == 1
 
+    def test_version_is_found_by_its_token(self, store: Store, reopen: Callable[[], Store]) -> None:
+        """Whoever does not know whether a write was made asks by its token."""
+        assert store.find(DB, Token("t")) is None
+        number = put(store, b"x", token="t")
+        assert store.find(DB, Token("t")) == store.history(DB)[0]
+        assert store.find(DB, Token("u")) is None
+        assert store.find(OTHER, Token("t")) is None
+        store.promote(DB, number, expected_current=None)
+        found = reopen().find(DB, Token("t"))
+        assert found is not None
+        assert found.number == number
+
     def test_second_pending_is_refused(self, store: Store) -> None:
         """What is pending is settled before something new is stored."""
         put(store, b"x", token="a")

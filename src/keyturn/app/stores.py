@@ -1,0 +1,136 @@
+"""The store of each environment, behind one port; others' stores are opened when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import final
+
+from keyturn.core.ids import EnvironmentName, SecretName, StoreName, Token
+from keyturn.core.model import (
+    Origin,
+    SecretRef,
+    SecretState,
+    Stage,
+    Values,
+    Version,
+    VersionedValue,
+)
+from keyturn.core.ports import Store, StoreCapabilities, WatchedStore
+from keyturn.deliver.bundle import BundleFiles
+from keyturn.manifest import Manifest, StoreSettings
+
+__all__ = ["RoutedStore"]
+
+
+@final
+class RoutedStore:
+    """
+    Implements `Store`, and asks the one that the manifest gives the environment.
+
+    A promote elsewhere is in no transaction with the sealed bundle. Bundles are
+    therefore made stale before it, so that none outlives it, and again after it, so
+    that none is left that was sealed meanwhile from what was still the old version.
+
+    Args:
+        embedded: Keyturn's own store, which keeps its bundles true by itself.
+        opened: Opens the store of somebody else.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        embedded: Store,
+        opened: Callable[[StoreSettings], WatchedStore],
+        *,
+        bundles: BundleFiles,
+    ) -> None:
+        self._manifest = manifest
+        self._embedded = embedded
+        self._opened = opened
+        self._bundles = bundles
+        self._outside: dict[StoreName, WatchedStore] = {}
+
+    def settings(self, environment: EnvironmentName) -> StoreSettings:
+        """Return what the manifest says of the store of *environment*."""
+        return self._manifest.stores[self._manifest.environment(environment).store]
+
+    def of(self, environment: EnvironmentName) -> Store:
+        """Return the store of *environment*, of which the bundles are not kept true."""
+        return self.watched(environment) or self._embedded
+
+    def watched(self, environment: EnvironmentName) -> WatchedStore | None:
+        """Return the store of *environment* where others can write to it."""
+        settings = self.settings(environment)
+        if not settings.is_outside:
+            return None
+        found = self._outside.get(settings.name)
+        if found is None:
+            found = self._outside[settings.name] = self._opened(settings)
+        return found
+
+    def close(self) -> None:
+        """Let the connections to others' stores go."""
+        while self._outside:
+            self._outside.popitem()[1].close()
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        """What Keyturn's own store guarantees; `of` tells it for an environment."""
+        return self._embedded.capabilities
+
+    def put_pending(
+        self, ref: SecretRef, values: Values, *, origin: Origin, token: Token
+    ) -> Version:
+        """Store *values* as a new version and point `pending` at it."""
+        return self.of(ref.environment).put_pending(ref, values, origin=origin, token=token)
+
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        """Return the version that `put_pending` made with *token*."""
+        return self.of(ref.environment).find(ref, token)
+
+    def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
+        """Point `current` at version *number*; no bundle of older values stays fresh."""
+        outside = self.watched(ref.environment)
+        if outside is None:
+            return self._embedded.promote(ref, number, expected_current=expected_current)
+        self._bundles.invalidate(ref.environment)
+        try:
+            return outside.promote(ref, number, expected_current=expected_current)
+        finally:
+            self._bundles.invalidate(ref.environment)
+
+    def discard_pending(self, ref: SecretRef, number: int) -> SecretState:
+        """Clear `pending` where it points at *number*."""
+        return self.of(ref.environment).discard_pending(ref, number)
+
+    def destroy(self, ref: SecretRef, number: int) -> None:
+        """Remove the values of version *number* for good."""
+        self.of(ref.environment).destroy(ref, number)
+
+    def read(self, ref: SecretRef, selector: Stage | int) -> VersionedValue:
+        """Return a version by stage or number."""
+        return self.of(ref.environment).read(ref, selector)
+
+    def read_many(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, VersionedValue]:
+        """Return the current versions of *names* that have one."""
+        return self.of(environment).read_many(environment, names)
+
+    def current_versions(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, Version]:
+        """Return what is known of the current versions of *names*."""
+        return self.of(environment).current_versions(environment, names)
+
+    def state(self, ref: SecretRef) -> SecretState:
+        """Return where the stages point."""
+        return self.of(ref.environment).state(ref)
+
+    def states(self, environment: EnvironmentName) -> Mapping[SecretName, SecretState]:
+        """Return the state of every secret that the store knows in *environment*."""
+        return self.of(environment).states(environment)
+
+    def history(self, ref: SecretRef) -> Sequence[Version]:
+        """Return every version, newest first."""
+        return self.of(ref.environment).history(ref)
