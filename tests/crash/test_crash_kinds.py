@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from tests._plugins.ci import KILLS
-from tests.worlds.scene import WORLDS, Client, Scene, open_world
+from tests.worlds.scene import EVERY, Client, Scene, open_world
 
 pytestmark = [pytest.mark.kinds, pytest.mark.crash]
 
@@ -41,7 +41,7 @@ def points_of(scene, trace):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_kill_at_any_point_is_settled(name, tmp_path, request):
     """`kill -9`, then a new process: 100% end well."""
     world = open_world(name)

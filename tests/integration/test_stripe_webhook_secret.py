@@ -204,13 +204,29 @@ def test_lost_answers_later_are_asked_again(world, steps, fault):
 def test_the_next_rotation_follows_the_id_that_was_kept(world, steps):
     """Two endpoints of one address are told apart by the ids in the versions."""
     first = steps.made()
-    # The retirement of the one before waits; a second rotation is of the newer endpoint.
+    # The one before was not retired; a second rotation is of the newer endpoint.
     second = steps.kind.create(first, token=OTHER_TOKEN)
     steps.kind.check(first, second)
     later = steps.kind.advance(second, 1)
+    assert {world.first_id, texts_of(second)["endpoint_id"]} == world.accepted_now()
     steps.kind.retire(later, first)
     steps.kind.prove_dead(first, current=later)
-    assert {world.first_id, texts_of(second)["endpoint_id"]} == world.credentials()
+    assert {texts_of(second)["endpoint_id"]} == world.credentials()
+
+
+def test_the_one_before_a_rotation_that_went_back_has_to_be_gone_too(world, steps):
+    """Where both were accepted again, the next rotation ends both, and proves both dead."""
+    both = steps.made()
+    new = steps.kind.advance(steps.kind.create(both, token=OTHER_TOKEN), 1)
+    del world.simulator.endpoints[texts_of(both)["endpoint_id"]]
+    error = steps.refused(VerificationFailed, lambda: steps.kind.prove_dead(both, current=new))
+    assert error.code == "target.still-works"
+    assert world.first_id in error.message
+    known = {**new, "alt": steps.current["value"]}
+    del world.simulator.endpoints[world.first_id]
+    error = steps.refused(VerificationFailed, lambda: steps.kind.prove_dead(both, current=known))
+    assert error.code == "target.still-works"
+    steps.kind.prove_dead(both, current=new)
 
 
 def test_an_endpoint_that_cannot_be_told_is_not_guessed(world, steps):

@@ -8,6 +8,8 @@ by the adapter under test. The suites that run over every world are in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -66,6 +68,18 @@ class World(Protocol):
 
     def credentials(self) -> set[str]:
         """Return a name for every credential that the system would accept now."""
+        ...
+
+    def session(self, values: dict[str, str]) -> AbstractContextManager[Callable[[], bool]]:
+        """
+        Log in and stay; what is returned tells whether that session still lives.
+
+        Only of systems whose sessions would outlive the credential that began them.
+        """
+        ...
+
+    def restart(self) -> None:
+        """Stop the system and start it again; only of real servers that keep what they know."""
         ...
 
     def supply(self) -> dict[str, str]:

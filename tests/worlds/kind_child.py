@@ -5,8 +5,11 @@ It imports once and then forks for each line of its input, so that a fresh proce
 costs milliseconds. The first line is the scene, each other one a command; both are
 JSON. For each command it answers one line of JSON.
 
-    {"action": "start" | "resume", "failpoint": TEXT, "healthy": true, "now": true,
-     "supplied": {FIELD: VALUE} | null}
+    {"action": "start" | "resume", "failpoint": TEXT, "refused": VERSION | null,
+     "now": true, "first_wait": SECONDS, "supplied": {FIELD: VALUE} | null, "unstored": false}
+
+The client is not healthy on the version *refused*. Where *unstored* is true, `create`
+does its work and then fails.
 
     {"exit": -9 | 0, "state": TEXT, "step": TEXT, "person": true, "failure": TEXT}
 """
@@ -25,7 +28,7 @@ from keyturn._internal import durable, failpoints
 from keyturn.core.clock import SystemClock
 from keyturn.core.entropy import SystemEntropy
 from keyturn.core.value import SecretValue
-from keyturn.errors import DeliveryError, KeyturnError
+from keyturn.errors import DeliveryError, KeyturnError, Rejected
 from keyturn.rotate import Journal, Plan, Runner
 from keyturn.stores import open_store
 from tests.unit.rotate.rotating import AuditTable
@@ -100,16 +103,28 @@ def open_scene(folder):
     )
 
 
-def plan_for(kind, setup, old):
+def plan_for(kind, setup, old, *, first_wait):
     return Plan(
         kind=setup.kind,
         strategy=setup.strategy or "default",
         old_version=old,
         overlaps=kind.overlaps,
-        grace_seconds=kind.first_wait(setup.grace_seconds),
+        grace_seconds=max(first_wait, kind.first_wait(setup.grace_seconds)),
         reversible=kind.reversible,
         later_waits=tuple(kind.later_waits(setup.grace_seconds)),
     )
+
+
+def unstored(kind):
+    """Return *kind*, whose `create` fails for good when its work was done."""
+    create = kind.create
+
+    def made_and_lost(current, *, token):
+        create(current, token=token)
+        raise Rejected("nothing can be stored")
+
+    kind.create = made_and_lost
+    return kind
 
 
 def perform(scene, command):
@@ -121,24 +136,23 @@ def perform(scene, command):
     supplied = command.get("supplied")
     kind = kind_in(setup, supplier=Supplied(supplied) if supplied else None, clock=HurriedClock())
     journal = Journal(store.database, clock=SystemClock())
-    live = journal.live(REF)
+    if command.get("unstored"):
+        kind = unstored(kind)
     state = store.state(REF)
-    first_new = state.next_number if live is None or live.new_version is None else live.new_version
     runner = Runner(
         database=store.database,
         store=store,
         journal=journal,
         audit=AuditTable(store.database),
-        delivery=Delivery(
-            store, folder, refused=None if command.get("healthy", True) else first_new
-        ),
-        clock=SystemClock(),
+        delivery=Delivery(store, folder, refused=command.get("refused")),
+        clock=HurriedClock(),
         entropy=SystemEntropy(),
     )
     now = command.get("now", True)
     try:
         if command["action"] == "start":
-            report = runner.start(REF, kind, plan_for(kind, setup, state.current), now=now)
+            plan = plan_for(kind, setup, state.current, first_wait=command.get("first_wait", 0))
+            report = runner.start(REF, kind, plan, now=now)
         else:
             report = runner.resume(REF, kind, now=now)
     except KeyturnError as error:

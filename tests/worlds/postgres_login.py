@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psycopg
 
 from keyturn.testing.postgres import PostgresServer
@@ -36,15 +38,19 @@ class PostgresWorld:
             },
         )
 
+    def connect(self, values):
+        return psycopg.connect(
+            host=self.server.host,
+            port=self.server.port,
+            dbname=self.database.name,
+            user=values["username"],
+            password=values["password"],
+            autocommit=True,
+        )
+
     def use(self, values):
         try:
-            with psycopg.connect(
-                host=self.server.host,
-                port=self.server.port,
-                dbname=self.database.name,
-                user=values["username"],
-                password=values["password"],
-            ) as connection:
+            with self.connect(values) as connection:
                 connection.execute("SELECT count(*) FROM clip")
         except psycopg.OperationalError:
             return False
@@ -57,6 +63,18 @@ class PostgresWorld:
             f" AND rolname ~ '^{self.database.name}(_[ab]|_rehearsal.*)?$'"
         )
         return {row[0] for row in rows}
+
+    @contextlib.contextmanager
+    def session(self, values):
+        """Stay connected; yields whether the server still has that session."""
+        with self.connect(values) as connection:
+            pid = connection.info.backend_pid
+            yield lambda: bool(
+                self.database.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}")
+            )
+
+    def restart(self):
+        self.server.restart()
 
     def supply(self):
         raise NotImplementedError

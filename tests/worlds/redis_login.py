@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 
@@ -19,6 +20,30 @@ ADMIN_RIGHTS = (
     "+ping +acl|getuser +acl|setuser +acl|save +acl|dryrun +config|get +config|rewrite"
     " +info +client|id +client|list +client|kill"
 )
+
+
+@contextlib.contextmanager
+def kept_session(server, values):
+    """Stay connected to *server*; yields whether it still takes commands of that session."""
+    client = redis.Redis(
+        host=server.host,
+        port=server.port,
+        username=values.get("username"),
+        password=values["password"],
+        single_connection_client=True,
+        retry=Retry(NoBackoff(), 0),
+    )
+    client.ping()
+
+    def lives():
+        # Where it was ended, the client logs in anew.
+        try:
+            return client.ping()
+        except redis.ConnectionError:
+            return False
+
+    with contextlib.closing(client):
+        yield lives
 
 
 class RedisLoginWorld:
@@ -85,6 +110,12 @@ class RedisLoginWorld:
         """Return the hashes of the passwords that the application's user takes."""
         with self.server.connect() as client:
             return {item.removeprefix("#") for item in client.acl_getuser(USER)["passwords"]}
+
+    def session(self, values):
+        return kept_session(self.server, values)
+
+    def restart(self):
+        self.server.restart()
 
     def supply(self):
         raise NotImplementedError

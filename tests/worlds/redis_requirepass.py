@@ -8,6 +8,7 @@ from redis.retry import Retry
 
 from keyturn.testing.redis import RedisServer
 from tests.worlds.base import Setup
+from tests.worlds.redis_login import kept_session
 
 
 class RedisRequirepassWorld:
@@ -41,6 +42,12 @@ class RedisRequirepassWorld:
         """Return the one password that the server's file says."""
         lines = (self.server.folder / "redis.conf").read_text().splitlines()
         return {line.split()[1].strip('"') for line in lines if line.startswith("requirepass ")}
+
+    def session(self, values):
+        return kept_session(self.server, values)
+
+    def restart(self):
+        self.server.restart()
 
     def supply(self):
         raise NotImplementedError

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 KILLED = -signal.SIGKILL
 # A rotation has fewer waits than this; reaching it means that one never ends.
 MOST_RESUMES = 12
+# A grace that no process waits for.
+LONG_SECONDS = 600
 
 WORLDS = (
     "aws_access_key",
@@ -49,6 +51,9 @@ WORLDS = (
     "twitch_app",
     "vault_approle",
 )
+# Of these nobody but the application knows anything.
+NO_TARGET = ("generated", "jwt_single_key", "session_single")
+EVERY = (*WORLDS, *NO_TARGET)
 
 
 def open_world(name):
@@ -133,6 +138,8 @@ class Scene:
         (folder / "delivered").write_text(json.dumps(body))
         self.process = self.launch()
         self.killed = False
+        # The version on which the client does not come up.
+        self.refused = None
 
     def open(self):
         return child.open_scene(self.folder)
@@ -159,14 +166,15 @@ class Scene:
 
     def run(self, action, **options):
         """Start or resume in a fresh process, and return what it answered."""
-        self.process.stdin.write(json.dumps({"action": action, **options}) + "\n")
+        command = {"action": action, "refused": self.refused, **options}
+        self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(f"the rotating process ended: {self.process.stderr.read()}")
         return json.loads(line)
 
-    def settle(self, answer, *, healthy=True, failpoint=None):
+    def settle(self, answer, *, failpoint=None):
         """
         Resume until the rotation has ended, doing what a person is asked for.
 
@@ -189,7 +197,7 @@ class Scene:
                     self.world.person_ends_old()
                 elif open_one.step == "withdraw":
                     self.world.person_ends_new()
-            answer = self.run("resume", supplied=supplied, healthy=healthy, failpoint=failpoint)
+            answer = self.run("resume", supplied=supplied, failpoint=failpoint)
             if answer["exit"] == KILLED:
                 self.killed, failpoint = True, None
         raise AssertionError(f"the rotation does not end: {answer}")
@@ -199,10 +207,25 @@ class Scene:
         if self.setup.kind == "guided":
             self.world.person_keeps(self.values())
 
-    def rotate(self, *, failpoint=None, healthy=True):
-        """Start one as its user would, and return the first answer."""
+    def rotate(self, *, failpoint=None, refuse=None, now=True, unstored=False):
+        """
+        Start one as its user would, and return the first answer.
+
+        Args:
+            refuse: The phase in which the client does not come up.
+            now: Without grace; else it waits at the end of the first phase.
+            unstored: What was made cannot be stored.
+        """
         supplied = self.world.supply() if self.setup.guided else None
-        answer = self.run("start", failpoint=failpoint, healthy=healthy, supplied=supplied)
+        self.refused = None if refuse is None else self.state().next_number + refuse
+        answer = self.run(
+            "start",
+            failpoint=failpoint,
+            supplied=supplied,
+            now=now,
+            first_wait=0 if now else LONG_SECONDS,
+            unstored=unstored,
+        )
         self.killed = answer["exit"] == KILLED
         return answer
 

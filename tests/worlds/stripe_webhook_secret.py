@@ -67,6 +67,10 @@ class StripeWebhookWorld:
     def credentials(self):
         return set(self.simulator.endpoints)
 
+    def accepted_now(self):
+        """Return the endpoints that send events: a disabled one could be enabled again."""
+        return {name for name, _ in self.copies()}
+
     def close(self):
         self.simulator.stop()
 

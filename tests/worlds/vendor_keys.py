@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyturn.core.ids import Token
+from keyturn.core.ids import FieldName, Token
 from keyturn.core.value import SecretValue
 from keyturn.errors import (
     KeyturnError,
@@ -23,6 +23,7 @@ from tests.worlds.base import kind_in, secret_values, texts_of
 
 TOKEN = Token("ab" * 16)
 OTHER_TOKEN = Token("cd" * 16)
+VALUE = FieldName("value")
 
 
 class Steps:
@@ -139,6 +140,18 @@ class VendorKeySuite:
         new = steps.made()
         steps.kind.clean_up(OTHER_TOKEN)
         assert steps.use(new)
+
+    def test_what_came_late_is_ended_and_the_key_in_use_is_spared(self, steps):
+        """It is told by its value too, where somebody has set it again without its id."""
+        before = steps.world.credentials()
+        steps.simulator.fail_next(self.making, Fault.LATE)
+        steps.refused(OutcomeUnknown, steps.made)
+        new = steps.made()
+        steps.simulator.catch_up()
+        assert len(steps.world.credentials() - before) == 2
+        steps.kind.sweep(TOKEN, current={VALUE: new[VALUE]})
+        assert steps.use(new)
+        assert len(steps.world.credentials() - before) == 1
 
     def test_withdraw_ends_the_new_key_and_keeps_the_old(self, steps):
         """The way back leaves what is in use alone, and may be walked twice."""

@@ -7,7 +7,7 @@ store says is in use, whoever changed that meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,11 +15,14 @@ from keyturn.core.ids import Token
 from keyturn.core.model import Origin, Values
 from keyturn.core.ports import Evidence, RotationKind, Store
 from keyturn.errors import Conflict, InternalError
-from keyturn.rotate.journal import Rotation
+from keyturn.rotate.journal import Journal, Rotation, State
 from keyturn.rotate.ports import DeliveryPort
 from keyturn.rotate.saga import Step
 
 __all__ = ["Effect", "Steps"]
+
+# How many rotations are looked back on, each of which costs a look at the provider.
+_SWEPT = 10
 
 
 def _write_nothing() -> None:
@@ -47,10 +50,13 @@ _Work: TypeAlias = "Callable[[Steps, Rotation], Effect]"
 class Steps:
     """The steps of one rotation, over its kind, its store and its delivery."""
 
-    def __init__(self, kind: RotationKind, *, store: Store, delivery: DeliveryPort) -> None:
+    def __init__(
+        self, kind: RotationKind, *, store: Store, delivery: DeliveryPort, journal: Journal
+    ) -> None:
         self._kind = kind
         self._store = store
         self._delivery = delivery
+        self._journal = journal
 
     def perform(self, rotation: Rotation) -> Effect:
         """
@@ -62,13 +68,22 @@ class Steps:
         return _WORK[rotation.step](self, rotation)
 
     def create(self, rotation: Rotation) -> Effect:
-        values = self._kind.create(self._old(rotation), token=Token(rotation.id))
+        token = Token(rotation.id)
+        stored = self._store.find(rotation.ref, token)
+        if stored is not None:
+            # By a store that is in no transaction with the journal, before a crash.
+            return Effect(write=lambda: stored.number)
+        old = self._old(rotation)
+        if old is not None:
+            # What was carried out after the rotation that had asked for it was over.
+            for earlier in self._earlier(rotation):
+                self._kind.sweep(earlier, current=old)
+        values = self._kind.create(old, token=token)
         origin = Origin.GENERATED if rotation.plan.is_birth else Origin.ROTATED
 
         def write() -> int:
-            token = Token(rotation.id)
-            stored = self._store.put_pending(rotation.ref, values, origin=origin, token=token)
-            return stored.number
+            made = self._store.put_pending(rotation.ref, values, origin=origin, token=token)
+            return made.number
 
         return Effect(write=write)
 
@@ -97,17 +112,18 @@ class Steps:
 
     def advance(self, rotation: Rotation) -> Effect:
         number = _new_number(rotation)
-        self._require_current(rotation, number)
         phase = rotation.phase + 1
-        values = self._kind.advance(self._new(rotation), phase)
         token = Token(f"{rotation.id}.{phase}")
+        stored = self._store.find(rotation.ref, token)
+        current = self._store.state(rotation.ref).current
+        if stored is None or current != stored.number:
+            self._require_current(rotation, number)
+        values = self._kind.advance(self._new(rotation), phase)
 
         def write() -> int:
-            stored = self._store.put_pending(
-                rotation.ref, values, origin=Origin.ROTATED, token=token
-            )
-            self._store.promote(rotation.ref, stored.number, expected_current=number)
-            return stored.number
+            made = self._store.put_pending(rotation.ref, values, origin=Origin.ROTATED, token=token)
+            self._store.promote(rotation.ref, made.number, expected_current=number)
+            return made.number
 
         return Effect((f"phase {phase + 1} of {len(rotation.plan.later_waits) + 1}",), write)
 
@@ -119,6 +135,24 @@ class Steps:
         # provider has a credential of ours whose value nobody has.
         self._kind.sweep(Token(rotation.id), current=new)
         return Effect()
+
+    def _earlier(self, rotation: Rotation) -> Iterator[Token]:
+        """
+        Return the tokens of the rotations since the last one that went well, and its own.
+
+        Without those that made what a person may have set by hand since: it lacks the
+        name that the provider knows it by, so that a kind could not tell and spare it.
+        """
+        history = self._journal.history(rotation.ref, limit=_SWEPT)
+        old = self._store.read(rotation.ref, _old_number(rotation)).version
+        by_hand = old.origin not in (Origin.ROTATED, Origin.GENERATED)
+        for found in sorted(history, key=_newest_first):
+            # What a person has ended is a person's to clean up.
+            if found.id != rotation.id and found.state is not State.GIVEN_UP:
+                if found.new_version is None or not by_hand:
+                    yield Token(found.id)
+                if found.state is State.DONE and not found.plan.is_birth:
+                    return
 
     def prove(self, rotation: Rotation) -> Effect:
         old, current = self._known_old(rotation), self._new(rotation)
@@ -152,11 +186,15 @@ class Steps:
     def withdraw(self, rotation: Rotation) -> Effect:
         number = rotation.new_version
         if number is None:
+            stored = self._store.find(rotation.ref, Token(rotation.id))
+            number = None if stored is None else stored.number
+        if number is None:
             self._kind.clean_up(Token(rotation.id), current=self._old(rotation))
             return Effect(("nothing had been stored",))
         if self._store.state(rotation.ref).current == number:
             raise _moved(rotation, number)
-        self._kind.withdraw(self._old(rotation), self._new(rotation))
+        new = self._store.read(rotation.ref, number).values
+        self._kind.withdraw(self._old(rotation), new)
 
         def write() -> None:
             if self._store.state(rotation.ref).pending == number:
@@ -195,6 +233,13 @@ _WORK: Mapping[Step, _Work] = {
     Step.REDELIVER: Steps.redeliver,
     Step.WITHDRAW: Steps.withdraw,
 }
+
+
+def _newest_first(rotation: Rotation) -> tuple[int, bool]:
+    # By versions and not by times, which a clock that was set may have mixed up. One
+    # that stored nothing came after the one that made what it was to replace.
+    number = rotation.new_version or rotation.plan.old_version or 0
+    return -number, rotation.state is State.DONE
 
 
 def _seen(evidence: Evidence) -> Effect:

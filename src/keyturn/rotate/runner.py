@@ -16,7 +16,7 @@ from keyturn._internal import failpoints
 from keyturn._internal.database import Database
 from keyturn.core.clock import Clock, rfc3339
 from keyturn.core.entropy import Entropy
-from keyturn.core.ids import RotationId, new_id
+from keyturn.core.ids import RotationId, Token, new_id
 from keyturn.core.model import SecretRef
 from keyturn.core.ports import RotationKind, Store
 from keyturn.errors import (
@@ -73,6 +73,9 @@ class Runner:
     Args:
         audit: Joins the transaction of each step: no record, no step.
         listener: Told of each step as it goes, outside of any transaction.
+        joins: Whether *store* shares the journal's transaction. Where it does not, a
+            step's writes come before its record, and are found by their token where
+            the process died between the two.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Runner:
         clock: Clock,
         entropy: Entropy,
         listener: Listener | None = None,
+        joins: bool = True,
     ) -> None:
         self._database = database
         self._store = store
@@ -95,6 +99,7 @@ class Runner:
         self._clock = clock
         self._entropy = entropy
         self._listener = listener
+        self._joins = joins
         self._owner = _owner.make(entropy)
 
     def start(
@@ -129,11 +134,15 @@ class Runner:
         _require_same_overlap(plan, kind, ref)
         if now:
             plan = plan.without_waits
+        if not self._joins:
+            # Others can change it at any time: what counts is that each write compares.
+            self._require_unchanged(ref, plan)
         with self._database.transaction():
             rotation = self._journal.begin(
                 ref, plan, rotation_id=RotationId(new_id(self._entropy)), owner=self._owner
             )
-            self._require_unchanged(ref, plan)
+            if self._joins:
+                self._require_unchanged(ref, plan)
             if guard is not None:
                 guard()
             self._record_run(rotation, "begin", "begun")
@@ -200,7 +209,8 @@ class Runner:
             taken = self._journal.take_over(rotation, owner=self._owner, step=rotation.step)
             self._record_run(taken, "resume", "begun")
             state = self._store.state(ref)
-            if state.pending is not None and state.pending == taken.new_version:
+            stored = self._store.find(ref, Token(taken.id))
+            if stored is not None and state.pending == stored.number:
                 self._store.discard_pending(ref, state.pending)
             in_use = taken.new_version is not None and state.current == taken.new_version
             self._record_run(taken, "finish" if in_use else "rollback", "failed")
@@ -241,9 +251,10 @@ class Runner:
             with _own_failures(step):
                 failpoints.hit(f"rotate.{step}.begin")
                 effect = run.steps.perform(run.rotation)
+                written = None if self._joins else effect.write()
             with self._database.transaction():
                 with _own_failures(step):
-                    new_version = effect.write()
+                    new_version = effect.write() if self._joins else written
                     failpoints.hit(f"rotate.{step}.effect")
                 after = self._move_on(run.rotation, effect, new_version)
         except _StepFailedError as failed:
@@ -294,6 +305,9 @@ class Runner:
             self._tell(rotation.step, "retried", failure.message)
             self._clock.sleep(_BACK_OFF_SECONDS[rotation.attempts])
             return
+        if following is End.STUCK and run.failure is not None:
+            # The way back failed as well: what made it go back is not to be lost.
+            failure.message += f"; it went back because: {run.failure.message}"
         run.failure = failure if run.failure is None or following is End.STUCK else run.failure
         with self._database.transaction():
             word = "unknown" if outcome is Outcome.UNKNOWN else "failed"
@@ -391,7 +405,7 @@ class Runner:
             )
 
     def _steps(self, kind: RotationKind) -> Steps:
-        return Steps(kind, store=self._store, delivery=self._delivery)
+        return Steps(kind, store=self._store, delivery=self._delivery, journal=self._journal)
 
     def _record_run(self, rotation: Rotation, verb: str, outcome: str) -> None:
         self._record(rotation, f"rotation.run.{verb}", outcome, {})

@@ -163,10 +163,10 @@ class OpenAIKey(VendorKey):
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """Delete the keys that are named for *token* and are not *current*: nobody has them."""
         name = made_name(self._ref, token)
-        held = (current or {}).get(KEY_ID)
-        own = None if held is None else held.reveal_text()
-        for key in list(self._list()):
-            if _name_of(key) == name and _id_of(key) != own:
+        keys = list(self._list())
+        own = [] if current is None else self._identify(current, keys)
+        for key in keys:
+            if _name_of(key) == name and key not in own:
                 self._delete(_id_of(key), point="clean_up")
 
     def withdraw(self, current: Values | None, pending: Values) -> None:

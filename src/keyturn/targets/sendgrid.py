@@ -155,8 +155,7 @@ class SendGridKey(VendorKey):
                 hint=f"look at {_CONSOLE}, and delete `{name}` if it is there",
                 code="target.left-over",
             )
-        held = (current or {}).get(KEY_ID)
-        self._end_named(login, name, spare=None if held is None else held.reveal_text())
+        self._end_named(login, name, spare=None if current is None else _key_id(current))
 
     def withdraw(self, current: Values | None, pending: Values) -> None:
         """Delete the new key; one that is gone already is fine."""

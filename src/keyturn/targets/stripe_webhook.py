@@ -217,14 +217,18 @@ class StripeWebhookSecret(OnePhase):
         Raises:
             Rejected: It is the endpoint in use.
         """
-        endpoint = self._old_id(old, current)
-        if endpoint is not None and endpoint == _text(current, ENDPOINT_ID):
+        endpoint, own = self._old_id(old, current), _text(current, ENDPOINT_ID)
+        if endpoint is not None and endpoint == own:
             raise Rejected(
                 f"`{endpoint}` is the endpoint in use, and is not deleted",
                 hint=f"see `keyturn history {self._context.ref.name}`",
                 code="target.in-use",
             )
         self._delete(endpoint, point="retire")
+        # A rotation that went back to where both are accepted left the one before as well.
+        before = _text(old, OLD_ENDPOINT_ID)
+        if before not in (endpoint, own):
+            self._delete(before, point="retire.before")
 
     def prove_dead(self, old: Values, *, current: Values | None = None) -> Evidence:
         """
@@ -241,6 +245,19 @@ class StripeWebhookSecret(OnePhase):
                 hint='write endpoint = "we_..." in the secret\'s target',
             )
 
+        self._require_gone(endpoint)
+        if current is None:
+            return Evidence("404", f"`{endpoint}` is gone")
+        secrets, before = _known(old), _text(old, OLD_ENDPOINT_ID)
+        if self._rehearsing:
+            # What was thrown away was made beside the one in use, and knows it.
+            secrets, before = [old[VALUE]], None
+        if before is not None and before != _text(current, ENDPOINT_ID):
+            self._require_gone(before)
+        self._require_refused(secrets, current)
+        return Evidence("404", f"`{endpoint}` is gone, and the old signature is refused")
+
+    def _require_gone(self, endpoint: str) -> None:
         def gone() -> bool | None:
             return True if self._found(endpoint) is None else None
 
@@ -250,16 +267,17 @@ class StripeWebhookSecret(OnePhase):
                 hint="delete it in Stripe's dashboard (Webhooks), and resume",
                 code=STILL_WORKS,
             )
-        if current is None:
-            return Evidence("404", f"`{endpoint}` is gone")
-        header = signature_header(old[VALUE], _PAYLOAD, clock=self._context.clock)
-        if accepts(_known(current), _PAYLOAD, header, clock=self._context.clock):
-            raise VerificationFailed(
-                "what the old secret signs is still accepted by what consumers were given",
-                hint=f"see `keyturn history {self._context.ref.name}`",
-                code=STILL_WORKS,
-            )
-        return Evidence("404", f"`{endpoint}` is gone, and the old signature is refused")
+
+    def _require_refused(self, secrets: Iterable[SecretValue], current: Values) -> None:
+        clock = self._context.clock
+        for secret in secrets:
+            header = signature_header(secret, _PAYLOAD, clock=clock)
+            if accepts(_known(current), _PAYLOAD, header, clock=clock):
+                raise VerificationFailed(
+                    "what the old secret signs is still accepted by what consumers were given",
+                    hint=f"see `keyturn history {self._context.ref.name}`",
+                    code=STILL_WORKS,
+                )
 
     def probe(self, values: Values) -> Evidence:
         """

@@ -37,10 +37,12 @@ class Fault(StrEnum):
     What goes wrong with a request.
 
     `lost` does the work and closes the connection without an answer; `silent` does
-    it and keeps the connection open; `slow` answers late.
+    it and keeps the connection open; `slow` answers late. `late` closes the connection
+    too, and does the work only when more was asked of the vendor.
     """
 
     LOST = "lost"
+    LATE = "late"
     SILENT = "silent"
     LIMITED = "limited"
     BROKEN_BEFORE = "broken-before"
@@ -138,7 +140,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered; no body where it is None."""
+    """What is answered; no body where it is None, bytes as they are, else JSON."""
 
     status: int
     body: object = field(default=None, repr=False)
@@ -163,6 +165,15 @@ class _Trap:
     seconds: float = 0.0
     reply: Reply | None = None
     skip: int = 0
+    after: int | None = None
+
+
+@dataclass(slots=True)
+class _Late:
+    """A request that was given up; *wait* is how many others are answered before it is done."""
+
+    request: Request
+    wait: int | None
 
 
 class Simulator(ABC):
@@ -180,6 +191,7 @@ class Simulator(ABC):
         self.spread = Spread()
         self.journal: list[Entry] = []
         self._traps: list[_Trap] = []
+        self._late: list[_Late] = []
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._server: ThreadingHTTPServer | None = None
@@ -202,7 +214,14 @@ class Simulator(ABC):
         return {"error": {"message": f"simulated {status}"}}
 
     def fail_next(
-        self, pattern: str, fault: Fault, *, times: int = 1, seconds: float = 1.0, skip: int = 0
+        self,
+        pattern: str,
+        fault: Fault,
+        *,
+        times: int = 1,
+        seconds: float = 1.0,
+        skip: int = 0,
+        after: int | None = None,
     ) -> None:
         """
         Let the next *times* requests fail whose `METHOD /path` *pattern* is found in.
@@ -211,9 +230,20 @@ class Simulator(ABC):
             pattern: A regular expression, such as `POST /v3/api_keys`.
             seconds: How late a slow answer is, or what `Retry-After` asks for.
             skip: Let so many of them pass first.
+            after: How many requests of any sort are answered before a late one is done;
+                None for as many as come before `catch_up`.
         """
+        trap = _Trap(re.compile(pattern), times, fault, seconds, skip=skip, after=after)
         with self._lock:
-            self._traps.append(_Trap(re.compile(pattern), times, fault, seconds, skip=skip))
+            self._traps.append(trap)
+
+    def catch_up(self) -> int:
+        """Do what late requests asked for, and return how many there were."""
+        with self._lock:
+            late, self._late = self._late, []
+            for one in late:
+                self._handled(one.request)
+        return len(late)
 
     def answer_next(self, pattern: str, reply: Reply, *, times: int = 1) -> None:
         """Answer the next *times* such requests with *reply*, after doing what they ask."""
@@ -270,10 +300,11 @@ class Simulator(ABC):
     def respond(self, request: Request) -> Reply | None:
         """Answer *request* with the faults that are set; None is no answer at all."""
         with self._lock:
+            self._do_late()
             trap = self._sprung(request)
             fault = None if trap is None else trap.fault
             reply = self._reply(request, trap)
-            lost = fault in {Fault.LOST, Fault.SILENT}
+            lost = fault in {Fault.LOST, Fault.SILENT, Fault.LATE}
             status = None if lost else reply.status
             self.journal.append(Entry(request.method, request.path, status, fault))
         if trap is not None and trap.fault is Fault.SLOW:
@@ -285,16 +316,30 @@ class Simulator(ABC):
     def _reply(self, request: Request, trap: _Trap | None) -> Reply:
         if trap is not None and trap.fault is Fault.LIMITED:
             return Reply(429, self.error(429), {"Retry-After": f"{trap.seconds:g}"})
+        if trap is not None and trap.fault is Fault.LATE:
+            self._late.append(_Late(request, trap.after))
+            return Reply(500, self.error(500))
         if trap is not None and trap.fault is Fault.BROKEN_BEFORE:
             return Reply(500, self.error(500))
-        try:
-            reply = self.handle(request)
-        except Exception:  # noqa: BLE001 - a bug of ours must not look like the vendor's answer
-            self._bugs.append(traceback.format_exc())
-            return Reply(500, self.error(500))
+        reply = self._handled(request)
         if trap is not None and trap.fault is Fault.BROKEN_AFTER:
             return Reply(500, self.error(500))
         return reply if trap is None or trap.reply is None else trap.reply
+
+    def _handled(self, request: Request) -> Reply:
+        try:
+            return self.handle(request)
+        except Exception:  # noqa: BLE001 - a bug of ours must not look like the vendor's answer
+            self._bugs.append(traceback.format_exc())
+            return Reply(500, self.error(500))
+
+    def _do_late(self) -> None:
+        due = [one for one in self._late if one.wait == 0]
+        self._late = [one for one in self._late if one.wait != 0]
+        for one in self._late:
+            one.wait = None if one.wait is None else one.wait - 1
+        for one in due:
+            self._handled(one.request)
 
     def _sprung(self, request: Request) -> _Trap | None:
         for trap in self._traps:
@@ -338,11 +383,11 @@ def _handler(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
             self._send(reply)
 
         def _send(self, reply: Reply) -> None:
-            content = b"" if reply.body is None else json.dumps(reply.body).encode()
+            content = _content(reply.body)
             self.send_response(reply.status)
             for name, text in reply.headers.items():
                 self.send_header(name, text)
-            if content:
+            if content and not isinstance(reply.body, bytes):
                 self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Connection", "close")
@@ -350,8 +395,15 @@ def _handler(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - its names
+        do_LIST = _serve  # noqa: N815 - its name
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its signature
             """Say nothing: the journal has it."""
 
     return Handler
+
+
+def _content(body: object) -> bytes:
+    if body is None:
+        return b""
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
