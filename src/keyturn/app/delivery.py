@@ -16,7 +16,7 @@ from keyturn.core.value import SecretValue
 from keyturn.crypto.bundle import recipient, seal_bundle
 from keyturn.deliver import check_variables
 from keyturn.deliver.bundle import BundleContent, SecretEntry, encode
-from keyturn.errors import DeliveryError, InternalError, KeyturnError, Missing
+from keyturn.errors import Conflict, DeliveryError, InternalError, KeyturnError, Missing
 from keyturn.manifest import Manifest, Secret
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
 
 BUNDLE_SECONDS = 24 * 3600
 _LATE_SECONDS = 5.0
+# A store whose values change while they are read is read again so often.
+_READS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +48,32 @@ class Delivered:
     versions: Mapping[SecretName, int]
 
 
-def compile_bundle(session: Session, environment: EnvironmentName) -> BundleContent:
-    """Return the content of the bundle of *environment*; the caller holds a transaction."""
+def compile_bundle(
+    session: Session, environment: EnvironmentName, *, generation: str | None = None
+) -> BundleContent:
+    """
+    Return the content of the bundle of *environment*; the caller holds a transaction.
+
+    Args:
+        generation: As it was before the values are read, where they are read outside
+            of the transaction.
+    """
     manifest = session.manifest
     secrets = manifest.secrets_in(environment)
-    current = session.store.read_many(environment, [secret.name for secret in secrets])
     now = int(session.clock.now().timestamp())
+    current = session.store.read_many(environment, [secret.name for secret in secrets])
+    settings = session.store.settings(environment)
+    # What others can change is good for a short while only.
+    lasts = int(settings.cache.total_seconds()) if settings.is_outside else BUNDLE_SECONDS
     project = str(session.paths.folder)
     return BundleContent(
         store_id=session.store_id,
         environment=environment,
         created_seconds=now,
-        not_after_seconds=now + BUNDLE_SECONDS,
+        not_after_seconds=now + min(lasts, BUNDLE_SECONDS),
         manifest_stamp=session.manifest_stamp,
         database_stamp=fast.database_stamps(project)[0],
-        generation=session.bundles.generation(environment),
+        generation=generation or session.bundles.generation(environment),
         consumers={
             name: (
                 manifest.consumer_in(environment, name).config,
@@ -121,16 +134,40 @@ def refresh_bundle(session: Session, environment: EnvironmentName) -> BundleCont
     if session.database.in_transaction:
         # It would hold what may still be undone, and say that it is current.
         raise InternalError("a bundle was to be written before the commit of what it holds")
+    if session.store.watched(environment) is not None:
+        return _refresh_outside(session, environment)
     with session.database.transaction():
         content = compile_bundle(session, environment)
-        try:
-            to = session.bundles.recipient(session.keys / BUNDLE_KEY, lambda: _recipient(session))
-            if to is not None:
-                session.bundles.write(environment, seal_bundle(encode(content), [to]))
-        except (KeyturnError, OSError) as error:
-            why = error.message if isinstance(error, KeyturnError) else error.strerror
-            session.notes.append(_not_renewed(why))
+        _seal(session, content)
     return content
+
+
+def _refresh_outside(session: Session, environment: EnvironmentName) -> BundleContent:
+    """Read from a store of others while nobody waits, and seal unless it changed meanwhile."""
+    for _ in range(_READS):
+        with session.database.transaction():
+            generation = session.bundles.generation(environment)
+        content = compile_bundle(session, environment, generation=generation)
+        with session.database.transaction():
+            if session.bundles.generation(environment) == generation:
+                _seal(session, content)
+                return content
+    raise Conflict(
+        f"the values of `{environment}` change faster than they can be read",
+        hint="run the command again",
+        code="store.busy",
+    )
+
+
+def _seal(session: Session, content: BundleContent) -> None:
+    """Write *content* as the bundle of its environment; the caller holds a transaction."""
+    try:
+        to = session.bundles.recipient(session.keys / BUNDLE_KEY, lambda: _recipient(session))
+        if to is not None:
+            session.bundles.write(content.environment, seal_bundle(encode(content), [to]))
+    except (KeyturnError, OSError) as error:
+        why = error.message if isinstance(error, KeyturnError) else error.strerror
+        session.notes.append(_not_renewed(why))
 
 
 def _not_renewed(why: str | None) -> str:

@@ -115,7 +115,7 @@ def rotate(
     if judged is not None:
         # Another process may have rotated it since: the runner compares with what is current.
         plan = replace(plan, old_version=judged)
-    return _runner(session, listener, say).start(ref, kind, plan, now=now, guard=guard)
+    return _runner(session, ref, listener, say).start(ref, kind, plan, now=now, guard=guard)
 
 
 def resume(
@@ -150,7 +150,7 @@ def resume(
     if secret.strategy is not None and strategy in list(Strategy):
         secret = replace(secret, strategy=Strategy(strategy))
     kind = kind_of(session, ref.environment, secret, supplier=supplier)
-    return _runner(session, listener, say).resume(ref, kind, now=now)
+    return _runner(session, ref, listener, say).resume(ref, kind, now=now)
 
 
 def _declared(session: Session, ref: SecretRef) -> Secret:
@@ -183,7 +183,7 @@ def give_up(session: Session, ref: SecretRef) -> Report:
     """
     session.access.authorise(Action.ROTATION_RESUME, str(ref), environment=ref.environment)
     session.access.require_reason(ref.environment)
-    report = _runner(session, None, None).give_up(ref)
+    report = _runner(session, ref, None, None).give_up(ref)
     refresh_bundle(session, ref.environment)
     return report
 
@@ -341,7 +341,10 @@ def _plan(session: Session, ref: SecretRef, secret: Secret, kind: RotationKind) 
 
 
 def _runner(
-    session: Session, listener: Listener | None, say: Callable[[str], None] | None
+    session: Session,
+    ref: SecretRef,
+    listener: Listener | None,
+    say: Callable[[str], None] | None,
 ) -> Runner:
     return Runner(
         database=session.database,
@@ -352,6 +355,7 @@ def _runner(
         clock=session.clock,
         entropy=session.entropy,
         listener=listener,
+        joins=session.store.of(ref.environment).capabilities.transactional,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,7 @@ from keyturn.core.model import (
     VersionedValue,
 )
 from keyturn.core.value import SecretValue
-from keyturn.errors import Conflict, NotFound
+from keyturn.errors import Conflict, KeyturnError, NotFound, OutcomeUnknown
 from keyturn.manifest import EnvFile, Secret
 
 __all__ = [
@@ -96,7 +97,7 @@ def store_current(
     session: Session, ref: SecretRef, values: Values, *, origin: Origin, action: Action
 ) -> Version:
     """
-    Store a version and promote it, in one transaction with its record.
+    Store a version and promote it, in the frame that `Session.changing` gives.
 
     The caller refreshes the bundle, once the outermost transaction has ended.
 
@@ -107,7 +108,7 @@ def store_current(
         *action*, with the version's number and a keyed digest of each field.
     """
     token = Token(new_id(session.entropy))
-    with session.access.change(action, str(ref), environment=ref.environment) as notes:
+    with session.changing(action, str(ref), environment=ref.environment) as notes:
         refuse_during_rotation(session, ref)
         state = session.store.state(ref)
         secret = session.manifest.secret_in(ref.environment, ref.name)
@@ -126,7 +127,15 @@ def store_current(
         }
         values = {**values, **named}
         version = session.store.put_pending(ref, values, origin=origin, token=token)
-        session.store.promote(ref, version.number, expected_current=state.current)
+        try:
+            session.store.promote(ref, version.number, expected_current=state.current)
+        except OutcomeUnknown:
+            raise
+        except KeyturnError:
+            # Elsewhere no transaction takes it back, and it would be in the way.
+            with contextlib.suppress(KeyturnError):
+                session.store.discard_pending(ref, version.number)
+            raise
         notes["version"] = version.number
         notes.update(digests(session, values))
     return version
@@ -283,9 +292,7 @@ def roll_back(
         VerificationFailed: A rotation has ended that version, so it does not work.
     """
     ref = find_secret(session, environment, text)
-    with session.access.change(
-        Action.VERSION_ROLL_BACK, str(ref), environment=environment
-    ) as notes:
+    with session.changing(Action.VERSION_ROLL_BACK, str(ref), environment=environment) as notes:
         refuse_during_rotation(session, ref)
         state = session.store.state(ref)
         number = _earlier(state, to)
@@ -316,8 +323,9 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
     """
     Store the values of *file* that the manifest declares as secrets of *environment*.
 
-    Every secret becomes a new version only where a value differs; all of them are
-    one transaction, so an import is whole or did not happen.
+    Every secret becomes a new version only where a value differs. In Keyturn's own
+    store all of them are one transaction, so an import is whole or did not happen;
+    elsewhere the same import again goes on where it stopped.
     """
     entries = {
         VariableName(entry.name): entry.value for entry in file.entries if not entry.commented_out
@@ -328,7 +336,7 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
     empty: list[VariableName] = []
     used: set[VariableName] = set()
     declared = session.manifest.secrets_in(environment)
-    with session.access.change(
+    with session.changing(
         Action.ENVIRONMENT_IMPORT, str(environment), environment=environment
     ) as notes:
         current = session.store.read_many(environment, [secret.name for secret in declared])

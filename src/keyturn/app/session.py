@@ -6,26 +6,29 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyturn import fast
 from keyturn._internal import durable
 from keyturn._internal.database import Database
-from keyturn.app.access import Access, LocalPolicy
+from keyturn.app.access import Access, Detail, LocalPolicy
 from keyturn.app.bundled import BundledStore
 from keyturn.app.clockwatch import clock_note
 from keyturn.app.config import Settings, local_principal, local_source
 from keyturn.app.project import ProjectPaths, find_project
-from keyturn.audit import AuditLog, Event, Position, Record, Segments
+from keyturn.app.stores import RoutedStore, opener
+from keyturn.audit import Action, AuditLog, Event, Position, Record, Segments
 from keyturn.core.clock import Clock, SystemClock
 from keyturn.core.entropy import Entropy, SystemEntropy
-from keyturn.core.ports import Digester, Store
+from keyturn.core.ids import EnvironmentName
+from keyturn.core.ports import Digester
 from keyturn.core.value import SecretValue
 from keyturn.crypto import KeyedDigester, new_identity, public_key, recipient, sign
 from keyturn.deliver.bundle import BundleFiles
-from keyturn.errors import Corrupt, KeyturnError, NotFound
+from keyturn.errors import Corrupt, KeyturnError, NotFound, UsageError
 from keyturn.manifest import Manifest, load
 from keyturn.rotate import Journal
 from keyturn.stores import (
@@ -122,8 +125,8 @@ class Session:
     What a use case works with.
 
     Args:
-        store: The embedded store behind the rule that keeps sealed bundles true.
-        embedded: The same store, for what only it has: keys, sealed items, upkeep.
+        store: The store of each environment, with the rule that keeps bundles true.
+        embedded: Keyturn's own store, for what only it has: keys, sealed items, upkeep.
         manifest_stamp: Of the manifest's file when it was read.
         notes: What the person should hear, found while opening and since.
         reopen: Opens another one of the same project, for another thread; whoever
@@ -137,7 +140,7 @@ class Session:
     manifest_stamp: str
     database: Database
     embedded: EmbeddedStore
-    store: Store
+    store: RoutedStore
     journal: Journal
     audit: AnchoredLog
     segments: Segments
@@ -161,6 +164,24 @@ class Session:
     def keys(self) -> Path:
         """The store's key folder."""
         return self.paths.keys(self.store_id)
+
+    def changing(
+        self,
+        action: Action,
+        subject: str,
+        *,
+        environment: EnvironmentName,
+        detail: Mapping[str, str | int] | None = None,
+    ) -> AbstractContextManager[Detail]:
+        """
+        Return the frame of a change of the store of *environment*.
+
+        Where the store shares the control database's transaction, the change and its
+        record are one; elsewhere one record comes before and one after.
+        """
+        joins = self.store.of(environment).capabilities.transactional
+        frame = self.access.change if joins else self.access.effect
+        return frame(action, subject, environment=environment, detail=detail)
 
     @property
     def public_key(self) -> bytes:
@@ -196,6 +217,7 @@ class Session:
 
     def close(self) -> None:
         """Close the store, and remember how it was left, which is what the fast path goes by."""
+        self.store.close()
         self.database.close()
         if self.is_anchored:
             # Without it the next `run` is slower and tries again; the anchor, in the same
@@ -248,6 +270,7 @@ def open_session(
     project_dir: Path | None,
     reason: str | None,
     ask_passphrase: Callable[[], SecretValue],
+    ask: Callable[[str], SecretValue] | None = None,
     accept_rollback: bool = False,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
@@ -258,6 +281,7 @@ def open_session(
 
     Args:
         reason: Why, for the record; `KEYTURN_REASON` stands in.
+        ask: Asks for what another store's login needs, by its label.
         accept_rollback: Do not refuse a store that is older than its anchor; the
             caller asks for it and records it.
         read: What `read_manifest` gave, so that it need not be read again.
@@ -293,6 +317,7 @@ def open_session(
             clock,
             entropy,
             reason or settings.reason,
+            ask=ask or _ask_nobody,
             accept_rollback=accept_rollback,
             reopen=functools.partial(
                 open_session,
@@ -300,6 +325,7 @@ def open_session(
                 project_dir=paths.folder,
                 reason=reason,
                 ask_passphrase=ask_passphrase,
+                ask=ask,
                 clock=clock,
                 entropy=entropy,
                 # By the same one: what was judged by it is then done by it, too.
@@ -320,6 +346,7 @@ def _assemble(  # noqa: PLR0917 - private, and called once
     entropy: Entropy,
     reason: str | None,
     *,
+    ask: Callable[[str], SecretValue],
     accept_rollback: bool,
     reopen: Callable[[], Session],
 ) -> Session:
@@ -358,7 +385,12 @@ def _assemble(  # noqa: PLR0917 - private, and called once
         manifest_stamp=stamp,
         database=database,
         embedded=embedded,
-        store=BundledStore(embedded, database=database, bundles=bundles),
+        store=RoutedStore(
+            manifest,
+            BundledStore(embedded, database=database, bundles=bundles),
+            opener(manifest, paths, embedded, clock=clock, entropy=entropy, ask=ask),
+            bundles=bundles,
+        ),
         journal=Journal(database, clock=clock),
         audit=audit,
         segments=segments,
@@ -371,6 +403,13 @@ def _assemble(  # noqa: PLR0917 - private, and called once
         reopen=reopen,
         is_anchored=not accept_rollback,
         notes=notes,
+    )
+
+
+def _ask_nobody(label: str) -> SecretValue:
+    raise UsageError(
+        f"nobody can be asked for {label}",
+        hint="log in to the store in a way that asks nobody: see `auth` in its table",
     )
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import final
 
-from keyturn.core.ids import EnvironmentName, SecretName, StoreName, Token
+from keyturn.app.project import ProjectPaths
+from keyturn.core.clock import Clock
+from keyturn.core.entropy import Entropy
+from keyturn.core.ids import (
+    EnvironmentName,
+    FieldName,
+    SecretName,
+    StoreName,
+    Token,
+    VariableName,
+)
 from keyturn.core.model import (
     Origin,
     SecretRef,
@@ -16,10 +26,13 @@ from keyturn.core.model import (
     VersionedValue,
 )
 from keyturn.core.ports import Store, StoreCapabilities, WatchedStore
+from keyturn.core.value import SecretValue
 from keyturn.deliver.bundle import BundleFiles
-from keyturn.manifest import Manifest, StoreSettings
+from keyturn.errors import NotFound
+from keyturn.manifest import Manifest, Secret, StoreSettings, format_duration
+from keyturn.stores import EmbeddedStore, SealedPlace, StoreContext, open_outside
 
-__all__ = ["RoutedStore"]
+__all__ = ["RoutedStore", "opener"]
 
 
 @final
@@ -134,3 +147,58 @@ class RoutedStore:
     def history(self, ref: SecretRef) -> Sequence[Version]:
         """Return every version, newest first."""
         return self.of(ref.environment).history(ref)
+
+
+def opener(
+    manifest: Manifest,
+    paths: ProjectPaths,
+    embedded: EmbeddedStore,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    ask: Callable[[str], SecretValue],
+) -> Callable[[StoreSettings], WatchedStore]:
+    """Return what opens the stores of others that *manifest* describes."""
+
+    def variable(ref: SecretRef, field: FieldName) -> VariableName | None:
+        secret = _secret(manifest, ref)
+        return None if secret is None else secret.fields.get(field)
+
+    def facts(ref: SecretRef) -> Mapping[str, str]:
+        secret = _secret(manifest, ref)
+        return {} if secret is None else _facts(manifest, secret)
+
+    def opened(settings: StoreSettings) -> WatchedStore:
+        return open_outside(
+            StoreContext(
+                settings,
+                project=manifest.project.name,
+                folder=paths.folder,
+                state=paths.state,
+                clock=clock,
+                entropy=entropy,
+                variable=variable,
+                facts=facts,
+                ask=ask,
+                keep=lambda environment: SealedPlace(embedded, settings.name, environment),
+            )
+        )
+
+    return opened
+
+
+def _secret(manifest: Manifest, ref: SecretRef) -> Secret | None:
+    try:
+        return manifest.secret_in(ref.environment, ref.name)
+    except NotFound:
+        return None
+
+
+def _facts(manifest: Manifest, secret: Secret) -> dict[str, str]:
+    said = {
+        "project": manifest.project.name,
+        "owner": secret.owner or manifest.project.owner or "",
+        "purpose": secret.purpose,
+        "max_age": format_duration(secret.max_age) if secret.max_age is not None else "",
+    }
+    return {name: text for name, text in said.items() if text}

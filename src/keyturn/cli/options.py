@@ -109,6 +109,7 @@ def opened(
         project_dir=project_dir,
         reason=reason,
         ask_passphrase=ask_passphrase,
+        ask=_ask_for_login,
         accept_rollback=accept_rollback,
     )
     output = output or Output()
@@ -151,6 +152,15 @@ def ask_passphrase() -> SecretValue:
         twice=False,
         instead="run it in a terminal once and `keyturn rotate root-key` there: "
         "with a key file nothing is asked",
+    )
+
+
+def _ask_for_login(label: str) -> SecretValue:
+    return ask_value(
+        label,
+        twice=False,
+        instead="log in to the store in a way that asks nobody: see `auth` in its table in"
+        " keyturn.toml",
     )
 
 

@@ -1,10 +1,12 @@
 """
-Where versions live: the embedded store, a memory store, and the embedded store's keys.
+Where versions live: the embedded store, a memory store, and the stores of others.
 
-`create` makes an embedded store and `open_store` opens one; both stores
-implement `keyturn.core.ports.Store` and pass `keyturn.testing.StoreContract`.
+`create` makes an embedded store, `open_store` opens one and `open_outside` opens
+one that is somebody else's. All implement `keyturn.core.ports.Store` and pass
+`keyturn.testing.StoreContract`. A store of one's own is a `Layout` over `Place`s.
 """
 
+from keyturn.stores._context import StoreContext
 from keyturn.stores._meta import (
     RootKeyKind,
     StoreIdentity,
@@ -12,9 +14,11 @@ from keyturn.stores._meta import (
     describe,
     unlock,
 )
+from keyturn.stores._place import Layout, Place, Seen, mark_is_stale, plain_key
 from keyturn.stores._reseal import ResealProgress
 from keyturn.stores._rootrotation import rotate_root_key, settle_root_key
 from keyturn.stores._rules import MAX_VALUE_BYTES
+from keyturn.stores._sealed_place import SealedPlace
 from keyturn.stores._verify import StoreProblem, verify
 from keyturn.stores.anchor import (
     Anchor,
@@ -27,6 +31,8 @@ from keyturn.stores.anchor import (
 from keyturn.stores.embedded import EmbeddedStore
 from keyturn.stores.memory import MemoryStore
 from keyturn.stores.opening import DIGEST_KEY, create, inspect_store, open_store
+from keyturn.stores.outside import OutsideStore
+from keyturn.stores.registry import open_outside
 from keyturn.stores.rootkey import (
     KeyFile,
     Passphrase,
@@ -43,11 +49,17 @@ __all__ = [
     "AnchorState",
     "EmbeddedStore",
     "KeyFile",
+    "Layout",
     "MemoryStore",
+    "OutsideStore",
     "Passphrase",
+    "Place",
     "ResealProgress",
     "RootKeyKind",
     "RootKeySource",
+    "SealedPlace",
+    "Seen",
+    "StoreContext",
     "StoreIdentity",
     "StoreProblem",
     "UnlockedKeys",
@@ -56,7 +68,10 @@ __all__ = [
     "create_key_file",
     "describe",
     "inspect_store",
+    "mark_is_stale",
+    "open_outside",
     "open_store",
+    "plain_key",
     "read_anchor",
     "root_key_source",
     "rotate_root_key",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
 from keyturn.app.checks import Check, Result
 from keyturn.app.probing import AT_ONCE, Probe, live_check, retired_check, side_by_side
 from keyturn.core.clock import SystemClock
-from keyturn.core.ids import FieldName
+from keyturn.core.ids import EnvironmentName, FieldName, SecretName
+from keyturn.core.model import Origin, SecretRef, Version, VersionedValue
 from keyturn.core.ports import Evidence
 from keyturn.core.value import SecretValue
 from keyturn.errors import Rejected, Unavailable, UsageError, VerificationFailed
@@ -148,6 +150,21 @@ def test_live(says, result, words):
 )
 def test_retired(says, result, words):
     """An old version that works is a failure; one of which nothing is proven has not passed."""
-    check = retired_check("s", Kind(says), VALUES, 3, current=VALUES)
+    check = retired_check("s", Kind(says), [old(3)], current=VALUES)
     assert ("retired", result) == (check.check, check.result)
     assert check.detail.startswith(words)
+
+
+def test_every_old_version_is_tried():
+    """Those that are left out are told, and one that is skipped is no pass."""
+    dead = Evidence("login refused", "28P01")
+    check = retired_check("s", Kind(dead), [old(3), old(2)], current=VALUES, untried=4)
+    assert "pass" == check.result
+    assert "version 3: " in check.detail and "version 2: " in check.detail
+    assert check.detail.endswith("4 older not tried")
+
+
+def old(number):
+    ref = SecretRef(EnvironmentName("production"), SecretName("s"))
+    version = Version(ref, number, datetime(2026, 1, 1, tzinfo=UTC), Origin.ROTATED, tuple(VALUES))
+    return VersionedValue(version, VALUES)
