@@ -299,12 +299,11 @@ def open_session(
     ask_passphrase = functools.cache(ask_passphrase)
     paths = find_project(project_dir, settings.key_home)
     manifest, stamp = read or read_manifest(paths)
-    store_id = paths.store_id()
     embedded = open_store(
         paths.database,
         home=paths.keys,
         prompt=ask_passphrase,
-        store_id=store_id,
+        store_id=paths.store_id(),
         clock=clock,
         entropy=entropy,
     )

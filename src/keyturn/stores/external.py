@@ -66,20 +66,20 @@ def build(context: StoreContext) -> WatchedStore:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
         # Its words may quote a value: it may have read some.
-        raise _broken(name, f"failed: {type(error).__name__}") from None
+        raise _faulty(name, f"failed: {type(error).__name__}") from None
     if _has(made, _STORE):
         return cast("WatchedStore", made)
     if _has(made, _LAYOUT):
         layout = cast("Layout", made)
         return OutsideStore(layout, clock=context.clock, entropy=context.entropy)
-    raise _broken(name, "makes neither a layout nor a store")
+    raise _faulty(name, "makes neither a layout nor a store")
 
 
 def _has(made: object, methods: tuple[str, ...]) -> bool:
     return all(callable(getattr(made, method, None)) for method in methods)
 
 
-def _broken(name: str, what: str) -> UsageError:
+def _faulty(name: str, what: str) -> UsageError:
     return UsageError(
         f"the plug-in `{name}` for stores {what}",
         hint="tell whoever made it: `keyturn.testing.StoreContract` is what a store has to pass",
