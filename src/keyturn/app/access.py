@@ -245,9 +245,11 @@ class Access:
             # Best effort: if this cannot be written either, the first error says why.
             with contextlib.suppress(KeyturnError):
                 told = {**notes, "error": error.code}
-                self.record(action, subject, outcome, told, settles=begun.seq)
+                self.record(action, subject, outcome, told, settles=None if lost else begun.seq)
             raise
-        self.record(action, subject, Outcome.DONE, notes, settles=begun.seq)
+        with self._database.transaction():
+            self.record(action, subject, Outcome.DONE, notes, settles=begun.seq)
+            self.settle(begun, Outcome.DONE)
 
     def require_reason(self, environment: str | None) -> None:
         """

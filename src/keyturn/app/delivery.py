@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from keyturn import fast
 from keyturn.app.session import BUNDLE_KEY, Session, write_bundle_key
@@ -16,8 +17,16 @@ from keyturn.core.value import SecretValue
 from keyturn.crypto.bundle import recipient, seal_bundle
 from keyturn.deliver import check_variables
 from keyturn.deliver.bundle import BundleContent, SecretEntry, encode
-from keyturn.errors import Conflict, DeliveryError, InternalError, KeyturnError, Missing
-from keyturn.manifest import Manifest, Secret
+from keyturn.errors import (
+    Conflict,
+    DeliveryError,
+    InternalError,
+    KeyturnError,
+    Missing,
+    Sealed,
+    Unavailable,
+)
+from keyturn.manifest import Manifest, Secret, format_duration
 
 __all__ = [
     "Delivered",
@@ -228,18 +237,63 @@ def prepare_run(
     """
     if consumer is not None:
         session.manifest.consumer_in(environment, consumer)
-    content = refresh_bundle(session, environment)
+    try:
+        content = refresh_bundle(session, environment)
+    except (Unavailable, Sealed) as failure:
+        if session.store.watched(environment) is None:
+            raise
+        return _run_on_last_good(session, environment, consumer, command, failure)
     names = _wanted(session.manifest, environment, consumer)
     refuse_missing([row for row in content.lacking if row[0] in names], environment, consumer or "")
     _refuse_unfit(session.manifest, content, consumer, names)
     bundle = fast.Bundle(encode(content).reveal())
+    return _environ(session, environment, consumer, command, bundle)
+
+
+def _run_on_last_good(
+    session: Session,
+    environment: EnvironmentName,
+    consumer: str | None,
+    command: Sequence[str],
+    failure: KeyturnError,
+) -> dict[bytes, bytes]:
+    from keyturn.app.lastgood import last_good
+
+    found = last_good(session, environment, failure)
+    age = format_duration(timedelta(seconds=found.age_seconds))
+    session.notes.append(
+        f"{failure.message}: `{command[0]}` is given the values of {age} ago (last_good)"
+    )
+    more = {"last_good_seconds": found.age_seconds}
+    try:
+        return _environ(session, environment, consumer, command, found.bundle, more=more)
+    except (ValueError, KeyError):
+        # The bundle itself says that something is lacking in it, or does not fit.
+        raise failure from None
+
+
+def _environ(
+    session: Session,
+    environment: EnvironmentName,
+    consumer: str | None,
+    command: Sequence[str],
+    bundle: fast.Bundle,
+    *,
+    more: Mapping[str, str | int] | None = None,
+) -> dict[bytes, bytes]:
+    """Record what *command* is given of *bundle*, and return it."""
     wanted, config = fast.select(bundle, consumer or "")
     environ, versions = fast.child_environment(bundle, wanted, config=config)
     session.access.read(
         Action.ENVIRONMENT_DELIVER,
         str(environment),
         environment=environment,
-        detail={"consumer": consumer or "", "versions": versions, "command": command[0]},
+        detail={
+            "consumer": consumer or "",
+            "versions": versions,
+            "command": command[0],
+            **(more or {}),
+        },
     )
     return environ
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ from keyturn.app.session import Session
 from keyturn.audit import Action
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef, VersionedValue
+from keyturn.core.ports import Drift, WatchedStore
 from keyturn.manifest import Secret
 from keyturn.rotate import Rotation
 from keyturn.rotate.schedule import Decision, Subject, Turn, judge
@@ -27,6 +28,8 @@ class Verdict(StrEnum):
     MISSING = "missing"
     ABSENT = "optional"
     ROTATING = "rotating"
+    PENDING = "pending"
+    DRIFTED = "drifted"
     STUCK = "stuck"
 
 
@@ -41,6 +44,7 @@ class StatusRow:
         overdue_at: When it reaches its max_age; None without one.
         last: The newest rotation, whatever became of it.
         consumers: Who uses it.
+        drift: What others did to its value; None where nothing, or nobody else can.
     """
 
     secret: Secret
@@ -52,6 +56,7 @@ class StatusRow:
     last: Rotation | None
     open_rotation: Rotation | None
     consumers: Sequence[str]
+    drift: Drift | None = None
 
 
 def status(session: Session, environment: EnvironmentName) -> list[StatusRow]:
@@ -60,9 +65,30 @@ def status(session: Session, environment: EnvironmentName) -> list[StatusRow]:
     declared = session.manifest.secrets_in(environment)
     current = session.store.read_many(environment, [secret.name for secret in declared])
     now = session.clock.now()
-    return [
+    rows = [
         _row(session, environment, secret, current.get(secret.name), now) for secret in declared
     ]
+    watched = session.store.watched(environment)
+    return rows if watched is None else _watched(watched, environment, rows)
+
+
+def _watched(
+    watched: WatchedStore, environment: EnvironmentName, rows: Sequence[StatusRow]
+) -> list[StatusRow]:
+    """Return *rows* with what others did, here or from another machine."""
+    fields = {row.secret.name: tuple(row.secret.fields) for row in rows}
+    drifts = watched.drifts(environment, fields)
+    states = watched.states(environment)
+    found = []
+    for row in rows:
+        state, drift = states.get(row.secret.name), drifts.get(row.secret.name)
+        if drift is not None:
+            found.append(replace(row, drift=drift, verdict=Verdict.DRIFTED))
+        elif state is not None and state.pending is not None and row.open_rotation is None:
+            found.append(replace(row, verdict=Verdict.PENDING))
+        else:
+            found.append(row)
+    return found
 
 
 def _row(

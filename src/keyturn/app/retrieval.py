@@ -11,6 +11,7 @@ from keyturn.app.checks import Check, Result, value_checks
 from keyturn.app.copies import read_copy, versions_of
 from keyturn.app.delivery import resolve
 from keyturn.app.denied import denied_outside
+from keyturn.app.drift import drift_words
 from keyturn.app.inspection import StatusRow, Verdict, status
 from keyturn.app.kinds import kind_of
 from keyturn.app.probing import (
@@ -143,6 +144,9 @@ def _value_checks(session: Session, row: StatusRow, held: VersionedValue | None)
         yield Check(secret.name, "present", result, f"{detail}{optional}")
     else:
         yield Check(secret.name, "present", Result.PASS, f"version {held.version.number}")
+    if row.drift is not None:
+        words = drift_words(row.drift)
+        yield Check(secret.name, "drift", Result.FAIL, words)
     if held is None:
         return
     yield from value_checks(secret, held.values)

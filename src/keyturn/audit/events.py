@@ -58,6 +58,10 @@ class Action(StrEnum):
     VERSION_PROMOTE = "secret.version.promote", "a rotation moved current to a version", True
     VERSION_ROLL_BACK = "secret.version.rollback", "the previous version was made current", True
 
+    VERSION_ACCEPT = "secret.version.accept", "a value that others put there became current", True
+    VERSION_RESTORE = "secret.version.restore", "a value that others put there was replaced", True
+    VERSION_DISCARD = "secret.version.discard", "a version that was pending was given up", True
+
     ENVIRONMENT_DELIVER = (
         "environment.value.deliver",
         "values were put into the environment of a program about to start",

@@ -198,8 +198,18 @@ class WatchedStore(Store, Protocol):
         """Where it is, for messages."""
         ...
 
-    def drifts(self, environment: EnvironmentName) -> Mapping[SecretName, Drift]:
-        """Return what was changed behind Keyturn's back, by secret."""
+    def drifts(
+        self,
+        environment: EnvironmentName,
+        declared: Mapping[SecretName, Collection[FieldName]] | None = None,
+    ) -> Mapping[SecretName, Drift]:
+        """
+        Return what was changed behind Keyturn's back, by secret.
+
+        Args:
+            declared: Secrets and their fields; of these also what is live already
+                though Keyturn never wrote it.
+        """
         ...
 
     def accept(self, ref: SecretRef, fields: Collection[FieldName]) -> Version:

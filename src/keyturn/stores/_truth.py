@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from keyturn.core.ids import FieldName, SecretName
-from keyturn.core.model import SecretRef, SecretState
+from keyturn.core.model import SecretRef, SecretState, Values
 from keyturn.core.ports import Drift, DriftKind
-from keyturn.errors import Conflict, NotFound, Rejected
+from keyturn.errors import Conflict, Corrupt, NotFound, Rejected
 from keyturn.stores import _rules
-from keyturn.stores._ledger import Entry, Ledger, Line
+from keyturn.stores._ledger import Entry, Ledger, Line, decode_values
 from keyturn.stores._place import Place, Seen
 
-__all__ = ["Truth", "drifted", "live_fields", "not_live", "require_own", "true_of"]
+__all__ = [
+    "Truth",
+    "drifted",
+    "foreign",
+    "kept_values",
+    "live_fields",
+    "not_live",
+    "require_own",
+    "true_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,35 @@ def true_of(place: Place, seen: Seen, ledger: Ledger, ref: SecretRef) -> Truth:
     gone = tuple(name for name in fields if name not in live)
     kind = DriftKind.REMOVED if gone else DriftKind.CHANGED
     return Truth(ref, recorded, recorded, live, Drift(ref, kind, current.number, gone or fields))
+
+
+def foreign(
+    place: Place, seen: Seen, ledger: Ledger, ref: SecretRef, fields: Collection[FieldName]
+) -> Drift | None:
+    """Return what of *fields* was live before Keyturn wrote *ref*; None where nothing was."""
+    if ledger.entry(ref.name).current is not None:
+        return None
+    live = live_fields(place, seen.live, ref.name, fields)
+    return Drift(ref, DriftKind.FOREIGN, 0, tuple(sorted(live))) if live else None
+
+
+def kept_values(place: Place, ledger: Ledger, ref: SecretRef, line: Line, *, where: str) -> Values:
+    """
+    Return the values of the version *line* from where they are kept aside.
+
+    Raises:
+        Corrupt: They are gone, or not what was written.
+    """
+    hint = "restore it from the store's own history or a backup"
+    data = place.kept(line.key(ref.name))
+    if data is None:
+        raise Corrupt(f"version {line.number} of `{ref}` is gone from {where}", hint=hint)
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        values = decode_values(data)
+        plain = {name: value.reveal() for name, value in values.items()}
+        if ledger.digest(plain) == line.digest:
+            return values
+    raise Corrupt(f"version {line.number} of `{ref}` is not what was stored in {where}", hint=hint)
 
 
 def live_fields(

@@ -13,7 +13,6 @@ reads give it and say so, writes refuse, until a person accepts it or restores o
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, final
 
@@ -34,22 +33,25 @@ from keyturn.core.ports import Drift, DriftKind, StoreCapabilities
 from keyturn.core.value import SecretValue
 from keyturn.errors import (
     Conflict,
-    Corrupt,
-    InternalError,
     NotFound,
-    OutcomeUnknown,
 )
 from keyturn.stores import _rules
-from keyturn.stores._ledger import Entry, Ledger, Line, decode_values, encode_values
-from keyturn.stores._place import MARK_CODE, Layout, Place, Seen
-from keyturn.stores._truth import Truth, drifted, live_fields, not_live, require_own, true_of
+from keyturn.stores._again import again
+from keyturn.stores._ledger import Entry, Ledger, Line, encode_values
+from keyturn.stores._place import Layout, Place, Seen
+from keyturn.stores._truth import (
+    Truth,
+    drifted,
+    foreign,
+    kept_values,
+    live_fields,
+    not_live,
+    require_own,
+    true_of,
+)
 
 __all__ = ["OutsideStore"]
 
-# Sixteen writers of one document at once are each served within these tries.
-_TRIES = 40
-_FIRST_PAUSE_SECONDS = 0.005
-_LONGEST_PAUSE_SECONDS = 0.25
 # A ledger that moves while the live document is read is read again.
 _LOOKS = 20
 
@@ -134,7 +136,7 @@ class OutsideStore:
             )
             return line.version(ref)
 
-        return self._again(put)
+        return self._retried(put)
 
     def find(self, ref: SecretRef, token: Token) -> Version | None:
         """Return the version that `put_pending` made with *token*."""
@@ -182,7 +184,7 @@ class OutsideStore:
             self._save(place, seen, ledger, ref.name, truth.entry.at(target))
             return target
 
-        return self._again(promote)
+        return self._retried(promote)
 
     def discard_pending(self, ref: SecretRef, number: int) -> SecretState:
         """
@@ -201,7 +203,7 @@ class OutsideStore:
                 self._save(place, seen, ledger, ref.name, truth.entry.at(target))
             return target
 
-        return self._again(discard)
+        return self._retried(discard)
 
     def destroy(self, ref: SecretRef, number: int) -> None:
         """
@@ -222,7 +224,7 @@ class OutsideStore:
                 entry = truth.entry.destroying({number})
                 self._save(place, seen, ledger, ref.name, entry, drop=[line.key(ref.name)])
 
-        self._again(destroy)
+        self._retried(destroy)
 
     # --- reads --------------------------------------------------------------------------
 
@@ -252,7 +254,7 @@ class OutsideStore:
         return {
             truth.ref.name: self._live(truth, truth.state.current)
             for truth in self._truths(environment, names)
-            if truth.state.current is not None
+            if truth.state.current is not None and truth.live
         }
 
     def current_versions(
@@ -264,7 +266,7 @@ class OutsideStore:
                 truth.ref, drifted=truth.drift is not None
             )
             for truth in self._truths(environment, names)
-            if truth.state.current is not None
+            if truth.state.current is not None and truth.live
         }
 
     def state(self, ref: SecretRef) -> SecretState:
@@ -283,13 +285,39 @@ class OutsideStore:
 
     # --- drift --------------------------------------------------------------------------
 
-    def drifts(self, environment: EnvironmentName) -> Mapping[SecretName, Drift]:
-        """Return what was changed behind Keyturn's back, by secret."""
-        return {
+    def drifts(
+        self,
+        environment: EnvironmentName,
+        declared: Mapping[SecretName, Collection[FieldName]] | None = None,
+    ) -> Mapping[SecretName, Drift]:
+        """
+        Return what was changed behind Keyturn's back, by secret.
+
+        Args:
+            declared: Secrets and their fields; of these also what is live already
+                though Keyturn never wrote it.
+        """
+        found = {
             truth.ref.name: truth.drift
             for truth in self._truths(environment, None)
             if truth.drift is not None
         }
+        return found | self._foreign(environment, declared or {})
+
+    def _foreign(
+        self, environment: EnvironmentName, declared: Mapping[SecretName, Collection[FieldName]]
+    ) -> dict[SecretName, Drift]:
+        refs = [SecretRef(environment, name) for name in sorted(declared)]
+        places = list(self._layout.places(environment, sorted(declared)))
+        shared = places[0].look(live=True, ledger=True) if len(places) == 1 < len(refs) else None
+        found = {}
+        for ref in refs:
+            place = self._layout.place(ref)
+            seen = shared or place.look(live=True, ledger=True)
+            drift = foreign(place, seen, self._ledger(seen), ref, declared[ref.name])
+            if drift is not None:
+                found[ref.name] = drift
+        return found
 
     def accept(self, ref: SecretRef, fields: Collection[FieldName]) -> Version:
         """
@@ -323,7 +351,7 @@ class OutsideStore:
             self._save(place, seen, ledger, ref.name, entry, keep=keep)
             return line.version(ref)
 
-        return self._again(accept)
+        return self._retried(accept)
 
     def restore(self, ref: SecretRef) -> Version:
         """
@@ -344,7 +372,7 @@ class OutsideStore:
                 failpoints.hit("store.outside.restored")
             return line.version(ref)
 
-        return self._again(restore)
+        return self._retried(restore)
 
     # --- looking ------------------------------------------------------------------------
 
@@ -406,24 +434,8 @@ class OutsideStore:
         line = truth.line(number)
         if line.destroyed:
             raise _rules.destroyed_error(truth.state, number)
-        return VersionedValue(line.version(truth.ref), self._values(place, seen, truth.ref, line))
-
-    def _values(self, place: Place, seen: Seen, ref: SecretRef, line: Line) -> Values:
-        data = place.kept(line.key(ref.name))
-        if data is None:
-            raise Corrupt(
-                f"version {line.number} of `{ref}` is gone from {self.where}",
-                hint="restore it from the store's own history or a backup",
-            )
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
-            values = decode_values(data)
-            plain = {name: value.reveal() for name, value in values.items()}
-            if self._ledger(seen).digest(plain) == line.digest:
-                return values
-        raise Corrupt(
-            f"version {line.number} of `{ref}` is not what was stored in {self.where}",
-            hint="restore it from the store's own history or a backup",
-        )
+        values = kept_values(place, self._ledger(seen), truth.ref, line, where=self.where)
+        return VersionedValue(line.version(truth.ref), values)
 
     # --- writing ------------------------------------------------------------------------
 
@@ -431,7 +443,7 @@ class OutsideStore:
         self, place: Place, seen: Seen, ledger: Ledger, truth: Truth, line: Line
     ) -> dict[str, bytes | None]:
         """Return what the live document lacks to be at *line*, where it is not."""
-        values = self._values(place, seen, truth.ref, line)
+        values = kept_values(place, ledger, truth.ref, line, where=self.where)
         wanted = {
             place.live_key(truth.ref.name, name): value.reveal() for name, value in values.items()
         }
@@ -479,17 +491,5 @@ class OutsideStore:
         )
         failpoints.hit("store.outside.ledgered")
 
-    def _again(self, act: Callable[[], T]) -> T:
-        """Do *act*; where somebody else was first or no answer came, look again and redo it."""
-        for attempt in range(_TRIES):
-            try:
-                return act()
-            except (Conflict, OutcomeUnknown) as error:
-                lost = isinstance(error, Conflict) and error.code == MARK_CODE
-                if not lost and not isinstance(error, OutcomeUnknown):
-                    raise
-                if attempt == _TRIES - 1:
-                    raise
-            longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
-            self._clock.sleep(longest * (1 + self._entropy.random_bytes(1)[0] / 255) / 2)
-        raise InternalError("a write was given up without a reason")
+    def _retried(self, act: Callable[[], T]) -> T:
+        return again(act, clock=self._clock, entropy=self._entropy)

@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "list": Verb("list", "Make and keep", "List secrets, without values."),
     "history": Verb("history", "Make and keep", "List the versions of a secret."),
     "rollback": Verb("rollback", "Make and keep", "Make an earlier version current again."),
+    "drift": Verb("drift", "Make and keep", "Show what others changed in the team's store."),
     "run": Verb("run", "Deliver", "Start a program with its secrets in its environment."),
     "render": Verb("render", "Deliver", "Write the files that consumers read."),
     "rotate": Verb("rotate", "Rotate and prove", "Replace a credential, losing nothing."),
