@@ -6,19 +6,24 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
+
+import pytest
 
 from keyturn.core.clock import SystemClock
 from keyturn.core.entropy import SystemEntropy
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, StoreName, Token
 from keyturn.core.model import Origin, SecretRef, Stage
 from keyturn.core.value import SecretValue
+from keyturn.errors import NotFound
 from keyturn.manifest import LiveKeys, StoreKind, StoreSettings
 from keyturn.stores import compose, swarm
 from keyturn.stores._context import StoreContext
 from keyturn.stores._file_place import FilePlace, PlainAside
 from keyturn.stores._place import plain_key
+from keyturn.testing.docker import DockerServer
 
 PRODUCTION = EnvironmentName("production")
 DB = SecretRef(PRODUCTION, SecretName("db"))
@@ -90,6 +95,21 @@ def activate(store, ref=DB, **fields):
 def current(store, ref=DB):
     """Return the current values by field."""
     return {name: v.reveal() for name, v in store.read(ref, Stage.CURRENT).values.items()}
+
+
+@contextlib.contextmanager
+def swarm_daemon():
+    """A real Docker daemon that is the one manager of a swarm of its own."""
+    server = DockerServer()
+    try:
+        server.start()
+    except NotFound as error:
+        pytest.skip(error.message)
+    try:
+        server.start_swarm()
+        yield server
+    finally:
+        server.stop()
 
 
 class Service:
@@ -167,14 +187,17 @@ class LossyRelay:
 
     def __init__(self, dockerd, folder):
         self._upstream = dockerd.host.removeprefix("unix://")
-        self.host = f"unix://{folder}/relay.sock"
         self.lost = []
         self._plan = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(f"{folder}/relay.sock")
+        self._listener, self.host = self._listen(folder)
         self._listener.listen(16)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
+
+    def _listen(self, folder):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{folder}/relay.sock")
+        return listener, f"unix://{folder}/relay.sock"
 
     def lose(self, start, how):
         self._plan.append((start, how))
@@ -191,8 +214,11 @@ class LossyRelay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            with client, contextlib.suppress(OSError):
-                self._pass(client)
+            with contextlib.suppress(OSError), self._received(client) as received:
+                self._pass(received)
+
+    def _received(self, client):
+        return client
 
     def _pass(self, client):
         request = self._request(client)
@@ -227,3 +253,19 @@ class LossyRelay:
             chunk = client.recv(65536)
             data, body = data + chunk, body + chunk
         return data
+
+
+class TlsRelay(LossyRelay):
+    """The same on a port of loopback, under TLS that asks for the client's certificate."""
+
+    def _listen(self, folder):
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        self._context.load_verify_locations(folder / "ca.pem")
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        return listener, f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+    def _received(self, client):
+        return self._context.wrap_socket(client, server_side=True)

@@ -93,11 +93,11 @@ _SPECS: Mapping[StoreKind, _Spec] = MappingProxyType(
             ("string", "json"),
         ),
         StoreKind.KUBERNETES: _Spec(
-            ("namespace", "name", "layout", "context", "kubeconfig"),
+            ("namespace", "name", "layout", "context", "kubeconfig", "take_over"),
             (),
             ("environment", "secret"),
         ),
-        StoreKind.SWARM: _Spec(("host", "prefix")),
+        StoreKind.SWARM: _Spec(("host", "prefix", "tls_folder")),
         StoreKind.COMPOSE: _Spec(("folder", "uid", "gid"), ("folder",)),
         StoreKind.DOTENV: _Spec(("path",), variables=True),
         StoreKind.SOPS: _Spec(
@@ -164,6 +164,8 @@ _KEYS = (
     Key("name", _LINE, "The object's name; `{project}` and `{environment}` are filled in."),
     Key("context", _LINE, "The context of the kubeconfig."),
     Key("kubeconfig", _FILE, "The kubeconfig, where it is not the usual one."),
+    Key("take_over", Flag(), "Write keys that another manager owns.", default=False),
+    Key("tls_folder", _FILE, "The folder with the client's certificate and key."),
     Key("host", _LINE, "The Docker engine's address, where it is not the usual one."),
     Key("prefix", _WORD, "What the names of its secrets begin with."),
     Key("folder", _FILE, "The folder that the containers' files are written to."),

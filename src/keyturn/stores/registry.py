@@ -17,7 +17,11 @@ __all__ = ["BUILDERS", "open_outside"]
 # Each module has `build(context)`.
 BUILDERS: Mapping[StoreKind, str] = MappingProxyType(
     {
+        StoreKind.KUBERNETES: "keyturn.stores.kubernetes",
+        StoreKind.SWARM: "keyturn.stores.swarm",
+        StoreKind.COMPOSE: "keyturn.stores.compose",
         StoreKind.DOTENV: "keyturn.stores.dotenv",
+        StoreKind.SOPS: "keyturn.stores.sops",
         StoreKind.EXTERNAL: "keyturn.stores.external",
     }
 )

@@ -48,6 +48,7 @@ VENDORS = {
     "redis": ("targets/", "testing/"),
     "rich": ("cli/", "demo/"),
     "tomlkit": ("manifest/",),
+    "yaml": ("stores/",),
 }
 STANDARD_ONLY = {"core", "errors", "_internal", "_fastaudit"}
 # Of the standard library in one version and not in another.
