@@ -11,6 +11,8 @@ import pytest
 from keyturn.core.ids import FieldName
 from keyturn.core.value import SecretValue
 from keyturn.errors import NotFound
+from keyturn.testing.moto import MotoServer
+from keyturn.testing.openbao import OpenBaoServer
 from keyturn.testing.postgres import PostgresServer
 
 _DATABASES = itertools.count(1)
@@ -81,6 +83,22 @@ def postgres_servers():
     yield server
     for started in running.values():
         started.stop()
+
+
+@pytest.fixture(scope="session")
+def openbao():
+    """A real OpenBao server, with an empty KV engine at `secret/`."""
+    server = OpenBaoServer().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto_server():
+    """An emulator of AWS."""
+    server = MotoServer().start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

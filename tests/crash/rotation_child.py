@@ -26,12 +26,13 @@ from keyturn._internal import durable, failpoints
 from keyturn._internal.database import Database
 from keyturn.core.clock import SystemClock
 from keyturn.core.entropy import SystemEntropy
-from keyturn.core.ids import EnvironmentName, SecretName
+from keyturn.core.ids import EnvironmentName, SecretName, StoreName
 from keyturn.core.model import SecretRef
 from keyturn.core.value import SecretValue
 from keyturn.errors import Conflict, DeliveryError
+from keyturn.manifest import StoreKind, StoreSettings
 from keyturn.rotate import Journal, Plan, Runner, State
-from keyturn.stores import EmbeddedStore, open_store
+from keyturn.stores import SealedPlace, StoreContext, open_outside, open_store
 from keyturn.targets import InPlace, PostgresTarget, TwoLogins
 from tests.unit.rotate.rotating import AuditTable
 
@@ -48,7 +49,7 @@ CODES = {State.DONE: DONE, State.ROLLED_BACK: ROLLED_BACK, State.STUCK: STUCK}
 class Delivery:
     """Writes the file that the application reads, and waits until it logged in with it."""
 
-    def __init__(self, store: EmbeddedStore, folder: Path, *, refused: int | None) -> None:
+    def __init__(self, store: Opened, folder: Path, *, refused: int | None) -> None:
         self.store = store
         self.folder = folder
         self.refused = refused
@@ -85,15 +86,62 @@ def kind_of(scene):
     return STRATEGIES[scene["strategy"]](PostgresTarget(**target), make_password=password)
 
 
+class Closing:
+    """The control database; to close it lets the store of values go too."""
+
+    def __init__(self, database, store) -> None:
+        self.database = database
+        self.store = store
+
+    def __getattr__(self, name):
+        return getattr(self.database, name)
+
+    def close(self):
+        getattr(self.store, "close", lambda: None)()
+        self.database.close()
+
+
+class Opened:
+    """The scene's store of values, with the control database beside it."""
+
+    def __init__(self, embedded, store) -> None:
+        self.database = Closing(embedded.database, store)
+        self.store = store
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
 def open_scene(scene):
     """Return the scene's store, as a new process opens it."""
     folder = Path(scene["folder"])
-    return open_store(
+    embedded = open_store(
         folder / "store.db",
         home=lambda _: folder / "home",
         prompt=lambda: SecretValue(b""),
         clock=SystemClock(),
         entropy=SystemEntropy(),
+    )
+    described = scene.get("store")
+    return Opened(embedded, embedded if described is None else outside(described, embedded, folder))
+
+
+def outside(described, embedded, folder):
+    """Return the store of somebody else that the scene's values live in."""
+    settings = StoreSettings(StoreName("team"), StoreKind(described["kind"]), described["options"])
+    return open_outside(
+        StoreContext(
+            settings,
+            project=described["project"],
+            folder=folder,
+            state=folder / ".keyturn",
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            variable=lambda ref, field: None,
+            facts=lambda ref: {"owner": "team-core"},
+            ask=lambda label: SecretValue(b""),
+            keep=lambda environment: SealedPlace(embedded, settings.name, environment),
+        )
     )
 
 
@@ -118,6 +166,7 @@ def perform(scene, command):
         ),
         clock=SystemClock(),
         entropy=SystemEntropy(),
+        joins=store.capabilities.transactional,
     )
     try:
         if command["action"] == "start":

@@ -89,13 +89,15 @@ class Application:
 class Scene:
     """A store whose version 1 is the application's login, and the process that rotates it."""
 
-    def __init__(self, database, folder, strategy) -> None:
+    def __init__(self, database, folder, strategy, *, store=None, environ=None) -> None:
         self.database = database
         self.folder = folder
+        self.environ = environ or {}
         server = database.server
         self.description = {
             "folder": str(folder),
             "strategy": strategy,
+            "store": store,
             "target": {
                 "host": server.host,
                 "port": server.port,
@@ -133,7 +135,12 @@ class Scene:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.rotation_child"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **environment},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.folder),
+                **self.environ,
+                **environment,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -246,12 +253,13 @@ def scenarios():
     )
 
 
-def kill_everywhere(scene, tmp_path, *, healthy, every=1, again=None):
+def kill_everywhere(scene, tmp_path, *, healthy, every=1, again=None, only=None):
     """
     Kill a rotation at its first point, settle it, kill the next at its second, and so on.
 
     Args:
         every: Kill at each so-manieth point only.
+        only: Kill at the points whose names it takes; the others are passed over.
         again: Gives, for the number of the kill, where to kill the settlement too.
 
     Returns:
@@ -260,7 +268,10 @@ def kill_everywhere(scene, tmp_path, *, healthy, every=1, again=None):
     trace = tmp_path / "trace"
     ends = Counter()
     names = []
+    passed = [] if only is None else traced(scene, trace, healthy=healthy)
     for number in range(1, MOST_POINTS, every):
+        if number <= len(passed) and not only(passed[number - 1]):
+            continue
         trace.unlink(missing_ok=True)
         code = scene.run("start", failpoint=f"trace={trace},*:{number}", healthy=healthy)
         if code != KILLED:
@@ -277,6 +288,13 @@ def kill_everywhere(scene, tmp_path, *, healthy, every=1, again=None):
     else:
         raise AssertionError("the rotation never ended by itself")
     return names, ends
+
+
+def traced(scene, trace, *, healthy):
+    """Rotate without a kill, and return the points in order."""
+    code = scene.run("start", failpoint=f"trace={trace}", healthy=healthy)
+    assert code == (child.DONE if healthy else child.ROLLED_BACK)
+    return trace.read_text().split()
 
 
 @scenarios()

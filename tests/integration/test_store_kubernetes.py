@@ -689,17 +689,19 @@ def test_the_login_is_the_pods_or_a_kubeconfigs(tmp_path, simulator):
         "contexts: [{name: c, context: {cluster: c, user: u}}]\n"
     )
     pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    found = cluster_login(kubeconfig=config, context=None, environment=pod)
+    found = cluster_login(file=str(config), context=None, folder=tmp_path, environment=pod)
     assert simulator.base_url == found.server
     assert look(found) is None
     assert found == cluster_login(
-        kubeconfig=None, context="c", environment={"KUBECONFIG": str(config)}
+        file=None, context="c", folder=tmp_path, environment={"KUBECONFIG": str(config)}
     )
     with pytest.raises(UsageError, match="serviceaccount"):
-        cluster_login(kubeconfig=None, context=None, environment=pod)
+        cluster_login(file=None, context=None, folder=tmp_path, environment=pod)
     (tmp_path / ".kube").mkdir()
     config.rename(tmp_path / ".kube" / "config")
-    usual = cluster_login(kubeconfig=None, context=None, environment={"HOME": str(tmp_path)})
+    usual = cluster_login(
+        file=None, context=None, folder=tmp_path, environment={"HOME": str(tmp_path)}
+    )
     assert found.server == usual.server
 
 

@@ -53,7 +53,8 @@ class VaultStoreWorld:
         return answer.json() if answer.content else {}
 
     def layout(self, *, token=None, around=None, clock=None, project="clipper", **settings):
-        settings.setdefault("addresses", (self.server.address,))
+        if "addresses" not in settings:
+            settings["addresses"] = (self.server.address,)
         settings.setdefault("mount", self.mount)
         secret = token or self.server.token
         return VaultLayout(

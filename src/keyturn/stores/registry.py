@@ -17,6 +17,8 @@ __all__ = ["BUILDERS", "open_outside"]
 # Each module has `build(context)`.
 BUILDERS: Mapping[StoreKind, str] = MappingProxyType(
     {
+        StoreKind.VAULT: "keyturn.stores.vault",
+        StoreKind.AWS: "keyturn.stores._aws_build",
         StoreKind.KUBERNETES: "keyturn.stores.kubernetes",
         StoreKind.SWARM: "keyturn.stores.swarm",
         StoreKind.COMPOSE: "keyturn.stores.compose",

@@ -81,6 +81,18 @@ class ServerProcess:
                 raise Unavailable(f"the {self._name} server did not start: {words}".strip())
             time.sleep(_PAUSE_SECONDS)
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, while it runs."""
+        return None if self._process is None else self._process.pid
+
+    def kill(self) -> None:
+        """End the program at once, without a chance to tidy up; its files stay."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(_STOP_SECONDS)
+
     def halt(self) -> None:
         """End the program; its files stay."""
         process, self._process = self._process, None

@@ -36,7 +36,7 @@ VENDORS = {
     "apprise": ("notify/",),
     "argon2": ("crypto/",),
     "boto3": ("testing/",),
-    "botocore": ("targets/",),
+    "botocore": ("stores/", "targets/"),
     "click": ("cli/",),
     "cryptography": ("crypto/",),
     "httpx": ("targets/", "testing/"),
