@@ -29,6 +29,24 @@ else:
         except ImportError:
             from hashlib import sha256
 
+__all__ = [
+    "HASH_DIGITS",
+    "HEADER_START",
+    "LINE_START",
+    "MAX_LINE_BYTES",
+    "MAX_SEGMENT_BYTES",
+    "OPEN_SAFELY",
+    "SegmentUnfit",
+    "append",
+    "hash_of",
+    "last_line",
+    "lock",
+    "number_of",
+    "quoted",
+    "record",
+    "sha256",
+]
+
 # A segment beyond this is closed by the slow path; see `keyturn.audit.segments`.
 MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_LINE_BYTES = 65_536

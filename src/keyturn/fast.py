@@ -34,8 +34,7 @@ _LOOKS, _BETWEEN_LOOKS_SECONDS = 5, 0.004  # of closing it, which syncs
 _E2BIG, _ENOEXEC, _EBADF, _EACCES = 7, 8, 9, 13
 _UNREACHABLE, _NOT_EXECUTABLE, _NOT_FOUND = 7, 126, 127  # `keyturn.cli.exits`, env(1)
 _COERCED = (b"C.UTF-8", b"C.utf8", b"UTF-8")  # set by the interpreter for itself (PEP 538)
-_KIND_AND_OTHERS = 0o170077  # the file's kind, and every bit for group and others
-_PLAIN_FILE = 0o100000
+_KIND_AND_OTHERS, _PLAIN_FILE = 0o170077, 0o100000  # the kind, and each bit for group and others
 
 
 class Bundle:
@@ -195,7 +194,7 @@ def is_as_left(project: str, keys: str) -> bool:
 
 
 def open_bundle(project: str, environment: str) -> "Bundle":
-    """Return the bundle of *environment*, fresh; raises whatever keeps it from serving."""
+    """Return the bundle of *environment*, true now; raises whatever keeps it from serving."""
     state = f"{project}/{STATE_FOLDER}"
     mark, store_id = read_private(f"{state}/locator", 256).decode("ascii").split()
     if mark != LOCATOR_MARK or not store_id.isalnum():
@@ -222,10 +221,13 @@ def open_bundle(project: str, environment: str) -> "Bundle":
         or b" ".join(bundle.one(b"manifest")).decode() != manifest_stamp(project)
         or b" ".join(bundle.one(b"database")).decode() != database_stamps(project)[0]
         or not int(bundle.one(b"created")[0]) - CLOCK_SKEW_SECONDS <= now
-        or not now < int(bundle.one(b"not_after")[0])
         or not is_as_left(project, keys)
     ):
         raise ValueError("stale")
+    if now >= int(bundle.one(b"not_after")[0]):
+        from keyturn._fastread import require_true
+
+        require_true(bundle, sealed, f"{keys}/fresh.{environment}", now, read_private)
     return bundle
 
 

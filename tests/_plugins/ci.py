@@ -9,6 +9,9 @@ Makes a test run say what it really tried.
 - The summary lists which adapters ran against the real thing and which against a
   stand-in. A test says so by the fixture or the marker `postgres`, by
   `adapter("name")` for another real thing, by `adapter("name", real=False)` for a fake.
+- It lists the stores that the suites of stores ran on, the real ones with the server and
+  its version. A suite says so by `store("name")`, or `store("name", real=False)`, or its
+  fixture adds the property `STORE`.
 - It lists how many kills each kind of rotation survived, and how long each was without a
   working credential, where the test measured one.
 - `--tally FILE` appends `passed failed skipped`, for whoever adds up several runs.
@@ -16,18 +19,32 @@ Makes a test run say what it really tried.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 PROPERTY = "keyturn-adapter"
+# `NAME real` or `NAME simulated`.
+STORE = "keyturn-store"
 # `NAME NUMBER`: kills that were settled, seconds without a credential.
 KILLS = "keyturn-kills"
 OUTAGE = "keyturn-outage"
 # Markers and fixtures that stand for one adapter, run against the real thing.
 REAL = {"postgres": "postgres", "postgres_servers": "postgres"}
+# What stands behind a store: its name, and the program or the package that tells its version.
+BEHIND = {
+    "vault": ("OpenBao", "bao"),
+    "swarm": ("dockerd", "dockerd"),
+    "aws": ("moto", "moto"),
+    "kubernetes": ("an API server of ours", ""),
+}
 
 
 def pytest_addoption(parser):
@@ -46,6 +63,9 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "optional(why): may be skipped where CI=true")
     config.addinivalue_line(
         "markers", "adapter(name, real=True): runs against this adapter, or a stand-in for it"
+    )
+    config.addinivalue_line(
+        "markers", "store(name, real=True): a suite of stores on this one, or on a simulated one"
     )
 
 
@@ -84,6 +104,7 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and not report.skipped:
         # What pytest carries from the worker process to the one that reports.
         report.user_properties.extend((PROPERTY, name) for name in adapters)
+        report.user_properties.extend((STORE, name) for name in stores_of(item))
     return report
 
 
@@ -105,6 +126,56 @@ def adapters_of(item):
             kind = "real" if mark.kwargs.get("real", True) else "fake"
             found.add(f"{mark.args[0]} {kind}")
     return sorted(found)
+
+
+def stores_of(item):
+    """Return `name real` or `name simulated` for each store that *item* is marked with."""
+    return sorted(
+        f"{mark.args[0]} {'real' if mark.kwargs.get('real', True) else 'simulated'}"
+        for mark in item.iter_markers("store")
+    )
+
+
+def named_store(name):
+    """Return *name* with the server behind it and that server's version."""
+    server, source = BEHIND.get(name, ("", ""))
+    version = version_of(source) if source else ""
+    behind = " ".join(part for part in (server, version) if part)
+    return f"{name} ({behind})" if behind else name
+
+
+def version_of(source):
+    """Return the version of a program, or of a package; nothing where neither is here."""
+    # A wheel's programs lie beside the interpreter, which need not be on the search path.
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin"]
+    program = shutil.which(source, path=os.pathsep.join(places))
+    if program is not None:
+        told = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
+        found = re.search(r"\d+(\.\d+)+", told.stdout)
+        return found[0] if found else ""
+    try:
+        return importlib.metadata.version(source)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def store_line(reports):
+    """Return which stores *reports* passed on; nothing where they were about no store."""
+    ran = {
+        value
+        for report in reports
+        if report.when == "call" and report.passed
+        for key, value in report.user_properties
+        if key == STORE
+    }
+    parts = []
+    for kind in ("real", "simulated"):
+        names = sorted(value.split()[0] for value in ran if value.endswith(kind))
+        if names:
+            parts.append(f"{kind}: {', '.join(map(named_store, names))}")
+    return f"stores: {'; '.join(parts)}" if parts else ""
 
 
 def counted(stats):
@@ -131,6 +202,9 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         if names:
             tests = ", ".join(f"{name} ({ran[f'{name} {kind}']})" for name in names)
             terminalreporter.write_line(f"{words} (tests): {tests}")
+    stores = store_line(stats.get("passed", ()))
+    if stores:
+        terminalreporter.write_line(stores)
     if counts[KILLS]:
         total = sum(counts[KILLS].values())
         each = ", ".join(f"{name} {n:.0f}" for name, n in sorted(counts[KILLS].items()))

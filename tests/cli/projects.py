@@ -172,6 +172,15 @@ class Project:
         finally:
             session.close()
 
+    def everything(self, store, *, environment=DEVELOPMENT):
+        """Return what *store* has: the state of each secret, and its versions with their values."""
+        session = self.session()
+        try:
+            held = session.store.named(store)
+            return dict(held.histories(environment, held.states(environment)))
+        finally:
+            session.close()
+
     def refresh(self, *, environment=DEVELOPMENT, clock=None):
         """Make the sealed bundle fresh, so that the next `run` and `get` go the short way."""
         session = self.session(clock=clock)

@@ -60,6 +60,10 @@ class Terminal:
                 raise AssertionError(f"the terminal closed before {text!r}: {self.seen!r}")
         return self.seen
 
+    def is_still(self, seconds):
+        """Tell whether nothing is shown for so long: nobody draws over a question."""
+        return not select.select([self._master], [], [], seconds)[0]
+
     def type(self, text):
         """Type *text*; end a line with a newline, interrupt with `\\x03`."""
         os.write(self._master, text.encode())

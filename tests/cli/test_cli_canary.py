@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from keyturn.crypto import new_identity, recipient
 from tests.cli import projects
 from tests.cli.canaries import Canary, Search, Watch
 from tests.cli.projects import KEYTURN, MANIFEST, Project
@@ -100,6 +101,7 @@ def told(root):
     story = Story(project, root)
     come_in(story)
     go_around(story)
+    keep(story)
     fail(story)
     go_out(story)
     return story
@@ -164,6 +166,49 @@ def go_around(story):
     story.run("help", "environment")
     for name in ("API_KEY", "DB_PASSWORD"):
         story.run("run", "--", "printenv", name, shows=True)
+
+
+def keep(story):
+    """Sealed for others, rehearsed, and brought back on a machine that has nothing."""
+    folder = story.root / "machine"
+    folder.mkdir()
+    identity = new_identity()
+    key = folder / "key.txt"
+    key.write_bytes(identity.reveal())
+    story.allowed.add(key)
+    story.canary("identity", identity.reveal()[-40:])
+    file = str(folder / "b.age")
+    write = ("backup", "--to", file, "--recipient", recipient(identity), "--replace", "-v")
+    read = ("restore", file, "--identity", str(key), "-v")
+    assert 0 == story.run(*write, "--with-audit").code
+    for words in (
+        (*write, "--json"),
+        (*read, "--list"),
+        (*read, "--list", "--json"),
+        (*read, "--rehearse"),
+        (*read, "--dry-run"),
+        (*read, "--overwrite", "odd"),
+    ):
+        assert 0 == story.run(*words).code
+    for point in ("backup.write:full", "backup.rename", "backup.rename:error"):
+        story.run(*write, environ={"KEYTURN_FAILPOINT": point})
+    for point in ("rehearsal.filled", "database.commit:full"):
+        story.run(*read, "--rehearse", environ={"KEYTURN_FAILPOINT": point})
+    piped = story.run("backup", "--to", "-", "--recipient", recipient(identity), "-v")
+    assert piped.out.startswith(b"age-encryption.org/v1")
+    new = replace(story.project, folder=folder / "project", key_home=folder / "keys")
+    new.folder.mkdir()
+    old, story.project = story.project, new
+    for point in ("restore.batch", "database.commit:full", "restore.batched"):
+        story.run(*read, environ={"KEYTURN_FAILPOINT": point})
+    assert 0 == story.run(*read).code
+    story.run("run", "--", "true", "-v")
+    story.project = old
+    data = (folder / "b.age").read_bytes()
+    (folder / "b.age").write_bytes(data[:-20])
+    story.run(*read)
+    (folder / "b.age").write_bytes(data[:200] + b"x" + data[201:])
+    story.run(*read, "--rehearse")
 
 
 def fail(story):

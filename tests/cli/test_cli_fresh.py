@@ -83,6 +83,22 @@ HARMLESS = {
         (p.state / "copy").rename(p.state / "store.db"),
     ),
     "another generation": lambda p: (p.keys / "generation.development").write_bytes(b"f" * 32),
+    "a pipe for a generation": lambda p: (
+        (p.keys / "generation.development").unlink(),
+        os.mkfifo(p.keys / "generation.development", 0o600),
+    ),
+    "a folder for a generation": lambda p: (
+        (p.keys / "generation.development").unlink(),
+        (p.keys / "generation.development").mkdir(),
+    ),
+    "a link for a generation": lambda p: (
+        (p.keys / "generation.development").rename(p.keys / "elsewhere"),
+        (p.keys / "generation.development").symlink_to(p.keys / "elsewhere"),
+    ),
+    "a folder for a mark of the store": lambda p: (
+        (p.keys / fast.CLOSED).unlink(),
+        (p.keys / fast.CLOSED).mkdir(),
+    ),
     "no generation": lambda p: (p.keys / "generation.development").unlink(),
     "an open generation": lambda p: (p.keys / "generation.development").chmod(0o644),
     "no bundle": lambda p: p.bundle.unlink(),
@@ -117,6 +133,55 @@ def test_the_long_way_serves_and_mends(what, fresh):
     assert (0, OLD + b"\n", False) == (result.code, result.out, short)
     result, short = went_short(fresh, *SHOW)
     assert (0, OLD + b"\n", b"", True) == (result.code, result.out, result.err, short)
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_a_slow_get_mends_as_a_run_does(what, fresh):
+    """Whoever only ever calls `get` waits once, and not each time."""
+    HARMLESS[what](fresh)
+    for expected in (False, True):
+        result, short = went_short(fresh, "get", "session")
+        assert (0, OLD, b"", expected) == (result.code, result.out, result.err, short)
+
+
+def test_a_get_after_an_edit_is_slow_once(fresh):
+    """The manifest's file is another one: its bundle is sealed by the `get` that sees it."""
+    fresh.manifest.write_text(fresh.manifest.read_text() + "\n")
+    seen = [went_short(fresh, "get", "session")[1] for _ in range(2)]
+    assert [False, True] == seen
+
+
+def test_a_get_of_a_day_later_is_slow_once(project):
+    """A bundle lasts for a day."""
+    clock = FakeClock()
+    clock.step(time.time() - 25 * 3600 - clock.now().timestamp())
+    project.refresh(clock=clock)
+    seen = [went_short(project, "get", "session")[1] for _ in range(2)]
+    assert [False, True] == seen
+
+
+def test_a_get_of_something_else_seals_nothing(fresh):
+    """An older version, and what a program reads as JSON, never come out of the bundle."""
+    fresh.bundle.unlink()
+    for words in (("--version", "1"), ("--stage", "current"), ("--json",)):
+        assert 0 == fresh("get", "session", *words).code
+    assert not fresh.bundle.exists()
+
+
+def test_a_folder_that_is_not_empty_is_named(fresh):
+    """It is somebody's, so it stays: a `get` is served, and a `run` says what to do."""
+    mark = fresh.keys / "generation.development"
+    mark.unlink()
+    mark.mkdir()
+    (mark / "kept").touch()
+    got = fresh("get", "session")
+    assert (0, OLD) == (got.code, got.out)
+    assert "warning: each `get` is slow: " in got.text
+    assert "it is a folder, and none of Keyturn's" in got.text
+    result = fresh(*SHOW)
+    assert 7 == result.code
+    assert "hint: it is a folder, and none of Keyturn's: move it away" in result.text
+    assert (mark / "kept").exists()
 
 
 @pytest.mark.parametrize("made_ago_seconds", [25 * 3600, -3600])
@@ -275,7 +340,7 @@ def test_after_set_rollback_and_rotate(fresh):
     for words, stdin in (
         (("set", "session", "-"), NEW),
         (("rollback", "session"), OLD),
-        (("import", "new.env", "--no-shred"), NEW),
+        (("import", "new.env", "--no-shred", "--force-old"), NEW),
     ):
         (fresh.folder / "new.env").write_bytes(b"SESSION_SECRET=" + NEW)
         assert 0 == fresh(*words, stdin=stdin).code

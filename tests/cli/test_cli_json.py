@@ -8,10 +8,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from keyturn.crypto import new_identity, recipient
 from tests.cli.projects import VALUES, empty
 
 SCHEMAS = Path(__file__).with_name("schemas")
 TOKEN = b"test-token-Ll1Kk2Jj3Hh4Gg5Ff6Dd7"
+
+
+IDENTITY = new_identity()
+RESTORE = ("restore", "made.age", "--identity", "key.txt")
 
 
 def prepare(project):
@@ -20,6 +25,11 @@ def prepare(project):
         b"SESSION_SECRET=canary-imported-123456789\nSTRANGER=canary-stranger\nbroken line\n"
     )
     project.put("token", TOKEN)
+    (project.folder / "key.txt").write_bytes(IDENTITY.reveal())
+    (project.folder / "team.txt").write_text(recipient(IDENTITY))
+    project.manifest.write_text(
+        project.manifest.read_text() + '[stores.team]\nkind = "dotenv"\npath = "team.env"\n'
+    )
 
 
 CASES = {
@@ -48,6 +58,19 @@ CASES = {
     "tick-plan": [("tick", "--dry-run")],
     "tick": [("tick",), ("tick", "-e", "production", "-e", "development")],
     "rotate-own-key": [("rotate", "root-key"), ("rotate", "data-key")],
+    "diff": [("diff", "development", "production")],
+    "sync": [
+        ("sync", "local", "team", "--dry-run"),
+        ("sync", "local", "team"),
+        ("sync", "local", "team"),
+    ],
+    "backup": [
+        ("backup", "--to", "b.age", "--recipients-file", "team.txt"),
+        ("backup", "--to", "c.age", "--recipients-file", "team.txt", "--with-audit"),
+    ],
+    "restore-list": [(*RESTORE, "--list")],
+    "restore-rehearse": [(*RESTORE, "--rehearse")],
+    "restore": [(*RESTORE, "--dry-run"), (*RESTORE, "--overwrite", "token"), RESTORE],
     "rotate": [("rotate", "token"), ("rotate", "--resume", "--now"), ("rotate", "--resume")],
 }
 
@@ -56,6 +79,9 @@ CASES = {
 def test_documents(name, quick, project):
     """The form that is declared in `schemas/`, nothing besides, and no value."""
     prepare(project)
+    if name.startswith("restore"):
+        quick("backup", "--to", "made.age", "--recipients-file", "team.txt")
+        project.put("token", TOKEN + b"-newer")
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     for words in CASES[name]:
         result = quick(*words, "--json")

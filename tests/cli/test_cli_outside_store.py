@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -91,6 +93,36 @@ def test_run_gives_what_the_file_holds(quick, file, project):
     file.write_text("API_TOKEN=edited-by-hand-cccccccccccc\nSESSION_SECRET=x\n")
     shown = project("run", "--", "sh", "-c", "printf %s $API_TOKEN")
     assert shown.out == b"edited-by-hand-cccccccccccc"
+
+
+# Counts how often the process opens the store's file, which nothing can take back.
+COUNTING = """
+import sys
+opened = []
+sys.addaudithook(
+    lambda event, given: opened.append(1)
+    if event == "open" and str(given[0]).endswith("team.env") else None
+)
+from keyturn.cli.main import main
+code = main(["keyturn", "get", "token"])
+print(code, len(opened), file=sys.stderr)
+"""
+
+
+def test_get_asks_the_store_once(quick, file, project):
+    """The value and the bundle that the next `get` goes by come out of one look."""
+    quick("generate", "--missing")
+    project.stale()
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING],
+        cwd=project.folder,
+        env=project.environ,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert (done.stderr, project.bundle.exists()) == (b"0 1\n", True)
+    assert done.stdout.decode() in file.read_text()
 
 
 class TestDrift:

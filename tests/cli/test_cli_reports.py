@@ -119,11 +119,12 @@ def test_rotate_with_grace_waits_and_is_resumed(token, quick):
     result = quick("rotate", "token", "-q")
     assert re.fullmatch(
         r"development/token: version 2 is in use; the old one stays valid until \S+Z, then "
-        r"`keyturn rotate --resume token -e development` ends it\n",
+        r"`keyturn rotate --resume token -e development` ends it; until then "
+        r"`keyturn rollback token -e development` goes back to it\n",
         result.text,
     )
     assert "a rotation is open at step `grace`" in quick("status").text
-    for words in (("set", "token", "-"), ("rollback", "token"), ("rotate", "token")):
+    for words in (("set", "token", "-"), ("rotate", "token")):
         refused = quick(*words, stdin=TOKEN)
         assert (5, b"") == (refused.code, refused.out)
         assert "hint: " in refused.text
@@ -244,7 +245,7 @@ def test_test_of_nothing_is_not_a_success(quick):
 
 def test_audit_log_shows_chain_and_read_log_as_one(quick, project):
     """Newest first; filters apply to both."""
-    quick("get", "api")
+    quick("get", "api", "--stage", "current")
     assert 0 == project("run", "--consumer", "worker", "--", "true").code
     assert 0 == project("run", "--consumer", "worker", "--", "true").code
     delivered = rows(quick("audit", "log", "--action", "environment.*"))

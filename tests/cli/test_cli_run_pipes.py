@@ -20,7 +20,7 @@ PLACES = {
     "bundle": (lambda p: p.bundle, None, None),
     "bundle key": (lambda p: p.keys / "bundle.key", None, None),
     "root key": (lambda p: p.keys / "root.key", None, "not a plain file"),
-    "generation": (lambda p: p.keys / "generation.development", "cannot be written", None),
+    "generation": (lambda p: p.keys / "generation.development", None, None),
     "anchor": (lambda p: p.keys / "anchor", None, NO_PLAIN_FILE),
 }
 

@@ -8,6 +8,7 @@ import icalendar
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from keyturn.app.inspection import Verdict
 from keyturn.cli.calendar_file import calendar_text
 from keyturn.core.ids import EnvironmentName
 from tests.cli.projects import VALUES
@@ -50,7 +51,7 @@ def test_prometheus(quick, project):
     states = {
         key[2]: s.value for key, s in found.items() if key[:2] == ("keyturn_secret_state", "token")
     }
-    assert (1, 7) == (states["rotating"], len(states))
+    assert (1, len(Verdict)) == (states["rotating"], len(states))
     assert 1 == sum(states.values())
     assert 1 == found["keyturn_secret_rotation_open", "token", None].value
     assert ("keyturn_secret_last_rotation_timestamp_seconds", "token", None) in found

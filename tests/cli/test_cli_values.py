@@ -28,7 +28,7 @@ WHY = ("--reason", "a test", "--yes")
         (("set", "session", "-"), b"\n" + NEW, b"\n" + NEW),
         (("set", "session", "-", "--keep-newline"), NEW + b"\n", NEW + b"\n"),
         (("set", "session", "-", "--keep-newline"), NEW + b"\r\n", NEW + b"\r\n"),
-        (("set", "session", "-"), b"\x00\xff\xfe binary", b"\x00\xff\xfe binary"),
+        (("set", "session", "-"), b"\x01\xff\xfe binary", b"\x01\xff\xfe binary"),
         (("set", "SESSION_SECRET", "-"), NEW, NEW),
         (("set", "session.value", "-"), NEW, NEW),
     ],

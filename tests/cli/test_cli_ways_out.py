@@ -145,6 +145,46 @@ def test_a_version_that_was_ended_does_not_come_back(tool, quick):
     assert 1 == quick("test", "tool").code
 
 
+def test_where_a_reason_is_needed_the_way_out_has_it(tool, quick):
+    """In a protected environment the commands that are named can be typed as they are."""
+    guarded = ("-e", "production", "--reason", "test", "--yes")
+    tool.put("tool", b"test-tool-first-Aa1Bb2Cc3", environment=PRODUCTION)
+    assert 0 == quick("rotate", "tool", "--now", *guarded).code
+    refused = quick("rollback", "tool", *guarded)
+    assert 1 == refused.code
+    assert "`keyturn rotate tool -e production --reason 'WHY'`" in refused.text
+    assert "rollback tool -e production --to 1 --force --reason 'WHY'`" in refused.text
+
+
+def test_a_value_that_was_ended_is_not_set_again(tool, quick):
+    """Under whatever name it is given; nothing is stored, and with `--force` it is."""
+    assert 0 == quick("rotate", "tool", "--now").code
+    for name in ("tool", "TOOL_KEY", "tool.value"):
+        refused = quick("set", name, "-", stdin=b"test-tool-first-Aa1Bb2Cc3")
+        assert (1, b"") == (refused.code, refused.out)
+        assert "version 1 of `development/tool` was ended by the rotation of" in refused.text
+        assert "Aa1Bb2Cc3" not in refused.text
+    assert 2 == quick("history", "tool", "--json").json()[0]["version"]
+    forced = quick("set", "tool", "-", "--force", stdin=b"test-tool-first-Aa1Bb2Cc3")
+    assert (0, True) == (forced.code, "version 3 is current" in forced.text)
+
+
+def test_an_env_file_brings_no_ended_login_back(tool, quick):
+    """The file is kept from before the rotation, and is imported once more for what is new."""
+    (tool.folder / ".env").write_text(
+        "TOOL_KEY=test-tool-first-Aa1Bb2Cc3\nSTRANGER_KEY=Qq1Ww2Ee3\n"
+    )
+    assert 0 == quick("rotate", "tool", "--now").code
+    current = quick("get", "tool").out
+    result = quick("import", ".env")
+    assert 0 == result.code, result.text
+    assert (
+        "warning: `tool` in the file is of version 1, older than what is current (version 2): "
+        "left alone; `keyturn rollback tool --to 1 -e development` or `--force-old` takes it\n"
+    ) in result.text
+    assert (current, b"Qq1Ww2Ee3") == (quick("get", "tool").out, quick("get", "STRANGER_KEY").out)
+
+
 def test_a_version_that_nobody_ended_comes_back(tool, quick):
     """One that was stored by hand is no affair of a rotation."""
     tool.put("tool", b"test-tool-typed-in-wrongly-1")
@@ -177,7 +217,7 @@ def test_an_older_version_that_works_again_is_found(tool, quick):
 @pytest.mark.parametrize(
     ("name", "given", "code", "message"),
     [
-        ("token", TOKEN, 2, "the value of `--from-file` was not taken"),
+        ("token", TOKEN, 2, "the value of `--from-file` would not be taken"),
         ("api", b"changeme", 1, "only stands for a value"),
         ("api", b"", 2, "the value is empty"),
         ("root-key", TOKEN, 2, "`--from-file` belongs to one secret"),

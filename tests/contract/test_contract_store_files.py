@@ -35,6 +35,7 @@ def context(folder: Path, *, kind=StoreKind.DOTENV, keys=LiveKeys.VARIABLES, **o
     )
 
 
+@pytest.mark.store("dotenv")
 class TestDotenv(StoreContract):
     """A `.env` file."""
 

@@ -13,6 +13,8 @@ from keyturn.stores.outside import OutsideStore
 from keyturn.testing import StoreContract
 from keyturn.testing.kubernetes import KubernetesSimulator
 
+pytestmark = pytest.mark.store("kubernetes", real=False)
+
 
 class _Kubernetes(StoreContract):
     settings: KubernetesSettings

@@ -7,6 +7,8 @@ import pytest
 from keyturn.testing import StoreContract
 from tests.worlds.sops import new_person, open_store
 
+pytestmark = pytest.mark.store("sops")
+
 
 class _Sops(StoreContract):
     ending = ""

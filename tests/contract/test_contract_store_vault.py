@@ -8,6 +8,8 @@ from keyturn.stores.vault import VaultShape
 from keyturn.testing import StoreContract
 from tests.worlds.vault_store import VaultStoreWorld
 
+pytestmark = pytest.mark.store("vault")
+
 
 @pytest.fixture(scope="module")
 def running():

@@ -11,6 +11,7 @@ from keyturn.testing import FakeClock, StoreContract
 from tests.unit.stores.workshop import Workshop
 
 
+@pytest.mark.store("embedded")
 class TestEmbedded(StoreContract):
     """The embedded store; each thread has a connection of its own."""
 
@@ -36,6 +37,7 @@ class TestEmbedded(StoreContract):
         return open_another
 
 
+@pytest.mark.store("memory")
 class TestMemory(StoreContract):
     """The memory store; a handle is the store itself."""
 

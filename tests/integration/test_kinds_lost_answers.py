@@ -150,3 +150,31 @@ def test_those_of_a_rotation_that_went_back_are_ended_by_the_next(name, world, s
     answer = scene.settle(scene.rotate())
     assert "done" == answer["state"], answer
     require_settled(world, scene, answer, before, name)
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_one_that_is_made_after_its_rotation_went_back_is_ended(name, world, scene):
+    """What was stored went back; the value in use, set by a person, is older than all of it."""
+    before = len(world.credentials())
+    world.simulator.fail_next(MAKING[name], Fault.LATE)
+    answer = scene.settle(scene.rotate(refuse=0))
+    assert "rolled-back" == answer["state"], answer
+    assert 1 == world.simulator.catch_up()
+    assert before + 1 == len(world.credentials())
+    scene.refused = None
+    answer = scene.settle(scene.rotate())
+    assert "done" == answer["state"], answer
+    require_settled(world, scene, answer, before, name)
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_what_was_in_use_when_one_was_given_up_works_on(name, world, scene):
+    """The next rotation has a grace, and consumers that were never moved need it."""
+    scene.settle(scene.rotate())
+    used = scene.values()
+    assert "grace" == scene.rotate(now=False)["step"]
+    assert "given-up" == scene.run("give-up")["state"]
+    assert world.use(used)
+    assert "grace" == scene.rotate(now=False)["step"]
+    assert world.use(used)
+    assert world.use(scene.values())

@@ -453,15 +453,49 @@ class Cutting:
         self._listener.close()
 
 
+def test_a_password_that_cannot_be_written_down_is_taken_out_again(simple):
+    """The right went after it was looked for; the way back does not need it."""
+    kind, current = kind_in(simple.setup), secret_values(simple.setup.first)
+    pending = kind.create(current, token=TOKEN)
+    before = simple.credentials()
+    simple.execute("ACL", "SETUSER", ADMIN, "-config|rewrite")
+    with pytest.raises(Rejected) as caught:
+        kind.apply(current, pending)
+    assert "CONFIG REWRITE" in caught.value.message
+    assert before == simple.credentials()
+    kind.withdraw(current, pending)
+    assert before == simple.credentials()
+
+
+def test_a_password_that_was_written_down_is_not_taken_from_memory_alone(simple):
+    """A restart would bring it back; with the right it goes for good."""
+    kind, current, pending = started(simple)
+    simple.execute("ACL", "SETUSER", ADMIN, "-config|rewrite")
+    with pytest.raises(Rejected):
+        kind.withdraw(current, pending)
+    assert name_of(texts_of(pending)) in simple.credentials()
+    simple.execute("ACL", "SETUSER", ADMIN, "+config|rewrite")
+    kind.withdraw(current, pending)
+    simple.server.restart()
+    assert not simple.use(texts_of(pending)) and simple.use(texts_of(current))
+
+
+def test_what_a_rehearsal_of_redis_left_is_told_by_its_hash(simple):
+    """As the server shows it, with the command that removes it."""
+    kind, _, pending = started(simple)
+    what, ending = kind.whereabouts(pending)
+    assert name_of(texts_of(pending)) in what
+    assert f"ACL SETUSER {USER} !{name_of(texts_of(pending))}" in ending
+
+
 @pytest.mark.parametrize("word", [b"SETUSER", b"REWRITE"])
 def test_a_lost_answer_to_a_change_is_unknown_and_the_next_try_settles_it(simple, word):
     """It was carried out; doing it again changes nothing more."""
     proxy = Cutting(simple.server.port, word)
     current = secret_values(simple.setup.first)
-    kind = kind_in(target(simple, port=proxy.port))
-    pending = kind.create(current, token=TOKEN)
+    pending = kind_in(simple.setup).create(current, token=TOKEN)
     with pytest.raises(OutcomeUnknown):
-        kind.apply(current, pending)
+        kind_in(target(simple, port=proxy.port)).apply(current, pending)
     proxy.close()
     kind_in(simple.setup).apply(current, pending)
     assert {name_of(simple.setup.first), name_of(texts_of(pending))} == simple.credentials()

@@ -50,6 +50,7 @@ def world(front, monkeypatch):
     return front
 
 
+@pytest.mark.store("aws", real=False)
 class AwsContract(StoreContract):
     """A project of its own for each test."""
 

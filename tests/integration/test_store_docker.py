@@ -99,6 +99,7 @@ def as_nobody(action):
         return pipe.read().decode()
 
 
+@pytest.mark.store("compose")
 class TestComposeContract(StoreContract):
     """File secrets pass the contract."""
 
@@ -111,6 +112,7 @@ class TestComposeContract(StoreContract):
         return lambda: compose_store(tmp_path)
 
 
+@pytest.mark.store("swarm")
 class TestSwarmContract(StoreContract):
     """Secrets of a real swarm pass the contract."""
 

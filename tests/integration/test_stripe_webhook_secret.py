@@ -235,6 +235,17 @@ def test_an_endpoint_that_cannot_be_told_is_not_guessed(world, steps):
     world.simulator.endpoints["we_other"] = replace(template, id="we_other", secret="whsec_x")
     error = steps.refused(Rejected, steps.made)
     assert error.code == "target.unknown"
+    assert "rotations made" not in error.hint
+
+
+def test_one_that_an_earlier_rotation_left_is_named(world, steps):
+    """Where it must not be ended, whoever reads the refusal knows which to delete."""
+    template = world.simulator.endpoints[world.first_id]
+    world.simulator.endpoints["we_other"] = replace(
+        template, id="we_other", secret="whsec_x", metadata={"keyturn_token": OTHER_TOKEN}
+    )
+    error = steps.refused(Rejected, steps.made)
+    assert "rotations made `we_other`: delete in the dashboard what is not in use" in error.hint
     assert "endpoint =" in error.hint
     assert 2 == len(world.credentials())
     named = WebhookSteps(world, target={**world.setup.target, "endpoint": world.first_id})

@@ -15,6 +15,8 @@ from keyturn.core.clock import Clock
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import EnvironmentName, SecretName, Token
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -45,6 +47,9 @@ class NotedStore:
     ) -> Version:
         self.calls.append("put_pending")
         return self._inner.put_pending(ref, values, origin=origin, token=token)
+
+    def find(self, ref: SecretRef, token: Token) -> Version | None:
+        return self._inner.find(ref, token)
 
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         self.calls.append("promote")
@@ -77,6 +82,14 @@ class NotedStore:
 
     def history(self, ref: SecretRef) -> Sequence[Version]:
         return self._inner.history(ref)
+
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        return self._inner.histories(environment, names)
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        self._inner.carry(moves)
 
 
 class PasswordFile(OnePhase):

@@ -5,7 +5,7 @@ It imports once and then forks for each line of its input, so that a fresh proce
 costs milliseconds. The first line is the scene, each other one a command; both are
 JSON. For each command it answers one line of JSON.
 
-    {"action": "start" | "resume", "failpoint": TEXT, "refused": VERSION | null,
+    {"action": "start" | "resume" | "turn" | "give-up", "failpoint": TEXT, "refused": VERSION | null,
      "now": true, "first_wait": SECONDS, "supplied": {FIELD: VALUE} | null, "unstored": false}
 
 The client is not healthy on the version *refused*. Where *unstored* is true, `create`
@@ -153,6 +153,10 @@ def perform(scene, command):
         if command["action"] == "start":
             plan = plan_for(kind, setup, state.current, first_wait=command.get("first_wait", 0))
             report = runner.start(REF, kind, plan, now=now)
+        elif command["action"] == "turn":
+            report = runner.turn_back(REF, kind)
+        elif command["action"] == "give-up":
+            report = runner.give_up(REF)
         else:
             report = runner.resume(REF, kind, now=now)
     except KeyturnError as error:

@@ -7,10 +7,11 @@ import itertools
 import json
 from dataclasses import dataclass, field
 
+from tests._plugins.ci import STORE
 from tests.integration.aws_front import AwsFront
 from tests.worlds.sops import new_person
 
-__all__ = ["STORES", "StoreWorld", "described"]
+__all__ = ["STORES", "StoreWorld", "described", "kubeconfig"]
 
 _PROJECTS = itertools.count(1)
 
@@ -61,14 +62,15 @@ def _kubernetes(layout):
 
         with KubernetesSimulator() as simulator:
             config = folder / "kubeconfig"
-            config.write_text(json.dumps(_kubeconfig(simulator)))
+            config.write_text(json.dumps(kubeconfig(simulator)))
             options = {"kubeconfig": str(config), "layout": layout, "namespace": "default"}
             yield StoreWorld("kubernetes", options, real=False)
 
     return made
 
 
-def _kubeconfig(simulator):
+def kubeconfig(simulator):
+    """Return the login of somebody who may do everything in *simulator*."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -126,4 +128,6 @@ STORES = {
 def described(name, request, folder):
     """Yield the `StoreWorld` *name*; the servers it needs run meanwhile."""
     with STORES[name](request, folder) as world:
+        kind = "real" if world.real else "simulated"
+        request.node.user_properties.append((STORE, f"{world.kind} {kind}"))
         yield world

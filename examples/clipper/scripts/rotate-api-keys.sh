@@ -16,8 +16,9 @@ Rotate the key of one outside service.
       --yes               do not ask for confirmation
   -h, --help              show this
 
-Exit codes are keyturn's own: 0 done, 1 something is wrong, 2 wrong use, 4 not allowed,
-5 somebody else is at it, 6 or 7 run it again. "keyturn help exit-codes" has them all.
+Exit codes are keyturn's own: 0 done, or it says what it waits for; 1 something is wrong;
+2 wrong use, nothing was touched; 4 not allowed; 5 somebody is at it, or a rotation is open
+already; 6 or 7 run it again. "keyturn help exit-codes" has them all.
 USAGE
 }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -31,9 +32,11 @@ from keyturn.errors import (
     Unavailable,
 )
 
-__all__ = ["Database"]
+__all__ = ["Database", "require_plain"]
 
 _BUSY_MILLISECONDS = 10_000
+# What SQLite puts beside the file, and opens without asking what it is.
+_BESIDE = ("-journal", "-wal", "-shm")
 
 
 class Database:
@@ -60,9 +63,10 @@ class Database:
 
         Raises:
             Unavailable: It cannot be opened: absent, unreadable, read-only folder.
-            Corrupt: It is not a database, or not one of ours.
+            Corrupt: It is not a database, or not one of ours, or no plain file.
             Conflict: It was written by a newer Keyturn, or stays locked.
         """
+        require_plain(path)
         if not create and not path.exists():
             raise Unavailable(
                 f"no store at `{path}`",
@@ -315,6 +319,29 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def require_plain(path: Path) -> None:
+    """
+    Return where the file at *path*, and what SQLite keeps beside it, are files or absent.
+
+    A pipe in the place of one of them would be waited for, for ever.
+
+    Raises:
+        Corrupt: One is something else.
+    """
+    for name in (path.name, *(path.name + end for end in _BESIDE)):
+        found = path.with_name(name)
+        try:
+            mode = found.stat().st_mode
+        except OSError:
+            continue  # absent; what cannot be looked at is told of where it is opened
+        if not stat.S_ISREG(mode):
+            raise Corrupt(
+                f"`{found}` is no plain file",
+                hint="it is none of Keyturn's: move it away; where it took the store's place, "
+                "restore that from a backup",
+            )
 
 
 def _is_full(path: Path) -> bool:

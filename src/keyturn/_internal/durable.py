@@ -11,14 +11,18 @@ next `replace` of the same target removes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from keyturn._internal import failpoints
 
-__all__ = ["create_directory", "replace", "sync_directory", "unlink"]
+__all__ = ["create_directory", "replace", "streamed", "sync_directory", "unlink"]
 
 _MARK = ".keyturn-"
+# What a file system says that knows one name for a file, as that of a memory stick.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 def replace(
@@ -77,6 +81,61 @@ def replace(
     failpoints.hit(f"{point}.renamed")
     if sync:
         sync_directory(directory)
+
+
+@contextlib.contextmanager
+def streamed(
+    path: Path, *, point: str, replace_old: bool = False
+) -> Iterator[Callable[[bytes], object]]:
+    """
+    Yield what writes the content of *path* piece by piece; its owner alone can read it.
+
+    Args:
+        point: Prefix of the failpoints `.write`, `.rename`, `.renamed`.
+        replace_old: Take the place of a file that is there.
+
+    Raises:
+        FileExistsError: There is such a file and it is not to be replaced.
+        OSError: As `replace`.
+
+    Crash safety:
+        Durable when the block has ended. Before that: what was there before.
+    """
+    _remove_leftovers(path.parent, path.name)
+    temporary = path.parent / f".{path.name}{_MARK}{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            failpoints.hit(f"{point}.write")
+            yield file.write
+            file.flush()
+            os.fsync(file.fileno())
+        failpoints.hit(f"{point}.rename")
+        if replace_old:
+            temporary.rename(path)
+        else:
+            _name(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    failpoints.hit(f"{point}.renamed")
+    sync_directory(path.parent)
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give *temporary* the name *path*, which unlike a rename takes nobody's place."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.rename(path)
+        return
+    temporary.unlink()
 
 
 def unlink(path: Path) -> bool:

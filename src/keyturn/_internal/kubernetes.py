@@ -167,11 +167,13 @@ class KubernetesApi:
             query["continue"] = more
         raise Rejected(f"{self.where} lists {about} without an end", hint="look at the server")
 
-    def may(self, verb: str, resource: str, *, namespace: str = "", name: str = "") -> bool:
+    def may(
+        self, verb: str, resource: str, *, namespace: str = "", name: str = "", group: str = ""
+    ) -> bool:
         """Return whether we may; *namespace* empty asks for all of them."""
         attributes = {"verb": verb, "resource": resource, "namespace": namespace, "name": name}
-        if resource == "*":
-            attributes["group"] = "*"
+        if resource == "*" or group:
+            attributes["group"] = group or "*"
         answer = self.request(
             "POST",
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",

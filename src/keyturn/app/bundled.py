@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from keyturn._internal.database import Database
 from keyturn.core.ids import EnvironmentName, SecretName, Token
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -25,7 +27,8 @@ class BundledStore:
     """
     *store*, with the rule of `deliver.bundle` kept: raise the generation, then commit.
 
-    Only `promote` changes what is current, so only it is more than a call through.
+    Only `promote` and `carry` change what is current, so only they are more than a call
+    through.
     """
 
     def __init__(self, store: Store, *, database: Database, bundles: BundleFiles) -> None:
@@ -51,12 +54,21 @@ class BundledStore:
     def promote(self, ref: SecretRef, number: int, *, expected_current: int | None) -> SecretState:
         with self._database.transaction():
             state = self._store.promote(ref, number, expected_current=expected_current)
-            if ref.environment not in self._raised:
-                self._bundles.invalidate(ref.environment)
-                self._raised.add(ref.environment)
-                self._database.after_commit(self._raised.clear)
-                self._database.after_rollback(self._raised.clear)
+            self._raise(ref.environment)
             return state
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        with self._database.transaction():
+            self._store.carry(moves)
+            for move in moves:
+                self._raise(move.history.ref.environment)
+
+    def _raise(self, environment: EnvironmentName) -> None:
+        if environment not in self._raised:
+            self._bundles.invalidate(environment)
+            self._raised.add(environment)
+            self._database.after_commit(self._raised.clear)
+            self._database.after_rollback(self._raised.clear)
 
     def discard_pending(self, ref: SecretRef, number: int) -> SecretState:
         return self._store.discard_pending(ref, number)
@@ -85,3 +97,8 @@ class BundledStore:
 
     def history(self, ref: SecretRef) -> Sequence[Version]:
         return self._store.history(ref)
+
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        return self._store.histories(environment, names)

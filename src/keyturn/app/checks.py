@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from keyturn.app.generation import form_policy
+from keyturn.app.unfit import unfit_values
 from keyturn.core.ids import FieldName
 from keyturn.core.model import Values
 from keyturn.manifest import Secret
@@ -75,6 +76,10 @@ def value_checks(secret: Secret, values: Values) -> Iterator[Check]:
         for finding in check_form(
             str(secret.kind), field, values[field], policy, strategy=secret.strategy
         )
+    ]
+    found += [
+        Finding("form.unfit", Severity.WARNING, field, why)
+        for field, why in unfit_values(secret, values).items()
     ]
     yield from _judged(secret, "form", found)
     if any(one in values and other in values for one, other in _PAIRS):

@@ -27,6 +27,7 @@ from keyturn.errors import (
     Unavailable,
 )
 from keyturn.manifest import Manifest, Secret, format_duration
+from keyturn.stores import OutsideStore, Rechecked
 
 __all__ = [
     "Delivered",
@@ -93,7 +94,26 @@ def compile_bundle(
         config=manifest.config_in(environment),
         secrets=list(_entries(secrets, current)),
         lacking=lacking_fields(secrets, current),
+        recheck=_recheck(session, environment, secrets, current),
     )
+
+
+def _recheck(
+    session: Session,
+    environment: EnvironmentName,
+    secrets: Sequence[Secret],
+    current: Mapping[SecretName, VersionedValue],
+) -> Sequence[Sequence[str]]:
+    """Return how the store can be asked whether *current* is still true; empty where it cannot."""
+    outside = session.store.watched(environment)
+    asked: object = outside.layout if isinstance(outside, OutsideStore) else outside
+    if not isinstance(asked, Rechecked):
+        return ()
+    declared = {secret.name: tuple(secret.fields) for secret in secrets}
+    rows = asked.recheck(environment, declared, current)
+    # A line of a bundle holds no other characters.
+    plain = all(word.isascii() and word.isprintable() for row in rows for word in row)
+    return rows if plain else ()
 
 
 def _entries(

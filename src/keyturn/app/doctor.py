@@ -11,6 +11,7 @@ from keyturn.app.auditing import verify
 from keyturn.app.clockwatch import time_ahead
 from keyturn.app.config import Settings
 from keyturn.app.project import find_project
+from keyturn.app.reloading import advice, behind
 from keyturn.app.retired import way_out
 from keyturn.app.secrets import undeclared_secrets
 from keyturn.app.session import BUNDLE_KEY, Session
@@ -24,6 +25,7 @@ __all__ = ["Examined", "accept_rollback", "examine", "examine_closed"]
 
 # So many records are looked at to tell whether the clock was set back.
 _RECENT = 200
+_SWAP = "`docker service update --secret-rm OLD --secret-add source=NEW,target=NAME SERVICE`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ def examine(session: Session) -> Iterator[Examined]:
         ("keys", _keys),
         ("store", _store),
         ("manifest", _undeclared),
+        ("stores", _outside),
         ("clock", _clock),
         ("unfinished", _unfinished),
         ("audit", _audit),
@@ -153,6 +156,20 @@ def _undeclared(session: Session) -> Iterator[Examined]:
             )
     if not found:
         yield Examined("manifest", "ok", "declares all that the store holds")
+
+
+def _outside(session: Session) -> Iterator[Examined]:
+    for environment in session.manifest.environments:
+        try:
+            said = [(words, "") for words in advice(session, environment)]
+            said += [(words, _SWAP) for words in behind(session, environment)]
+            found = [Examined("stores", "warn", f"`{environment}`: {w}", fix) for w, fix in said]
+        except KeyturnError as error:
+            message = f"`{environment}`: {error.message}"
+            found = [Examined("stores", "fail", message, error.hint or "")]
+        yield from found
+        if not found and session.store.settings(environment).is_outside:
+            yield Examined("stores", "ok", f"`{environment}`: nothing to say of its store")
 
 
 def _clock(session: Session) -> Iterator[Examined]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyturn import fast
+from keyturn import _fastread, fast
 from keyturn.app.session import Session
 from keyturn.core.ids import EnvironmentName
 from keyturn.crypto import open_bundle
@@ -44,10 +45,10 @@ def last_good(session: Session, environment: EnvironmentName, failure: KeyturnEr
     if allowed is None:
         raise failure
     try:
-        bundle = _opened(session, environment)
+        bundle, true_at = _opened(session, environment)
     except (OSError, KeyturnError, KeyError, ValueError, IndexError):
         raise _refused(failure, "there is no sealed bundle to go by") from failure
-    age = int(session.clock.now().timestamp()) - int(bundle.one(b"created")[0])
+    age = int(session.clock.now().timestamp()) - true_at
     if age > allowed.total_seconds() or age < -fast.CLOCK_SKEW_SECONDS:
         seconds = format_duration(allowed)
         raise _refused(failure, f"the sealed bundle is older than last_good = {seconds}")
@@ -60,7 +61,8 @@ def last_good(session: Session, environment: EnvironmentName, failure: KeyturnEr
     return LastGood(bundle, max(age, 0))
 
 
-def _opened(session: Session, environment: EnvironmentName) -> fast.Bundle:
+def _opened(session: Session, environment: EnvironmentName) -> tuple[fast.Bundle, int]:
+    """Return the bundle, and the second in which its store was last known to hold the same."""
     path = Path(session.paths.bundles) / f"{environment}.age"
     identity = session.bundle_identity
     if identity is None:
@@ -71,7 +73,12 @@ def _opened(session: Session, environment: EnvironmentName) -> fast.Bundle:
         raise Corrupt("it is of another store")
     if bundle.one(b"environment")[0].decode() != environment:
         raise Corrupt("it is of another environment")
-    return bundle
+    stamp = b""
+    with contextlib.suppress(OSError):
+        path = session.keys / f"{_fastread.STAMP}.{environment}"
+        stamp = fast.read_private(str(path), _fastread.STAMP_BYTES)
+    checked = _fastread.checked_at(stamp, sealed)
+    return bundle, max(checked, int(bundle.one(b"created")[0]))
 
 
 def _refused(failure: KeyturnError, why: str) -> KeyturnError:

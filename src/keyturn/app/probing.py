@@ -19,6 +19,7 @@ from keyturn.app.kinds import needs_target
 from keyturn.core.clock import Clock
 from keyturn.core.model import Values, VersionedValue
 from keyturn.core.ports import RotationKind
+from keyturn.core.value import SecretValue
 from keyturn.errors import KeyturnError, Unavailable, UsageError, VerificationFailed
 from keyturn.manifest import Secret, SecretKind
 
@@ -100,7 +101,7 @@ def _answer(number: int, probe: Probe, answers: queue.SimpleQueue[tuple[int, lis
         found = list(probe.ask())
     except KeyturnError as error:
         found = [_failed(probe.subject, probe.check, error)]
-    except Exception as error:  # noqa: BLE001 - a plug-in's fault fails its own check, no other
+    except BaseException as error:  # noqa: BLE001 - a plug-in's fault fails its own check, no other
         # Its type alone: the text of a foreign exception may carry a value.
         words = f"the probe itself broke: {type(error).__name__}"
         found = [Check(probe.subject, probe.check, Result.FAIL, words)]
@@ -151,39 +152,99 @@ def retired_check(
     *,
     current: Values,
     untried: int = 0,
+    used: bool = True,
+    in_use: int | None = None,
 ) -> Check:
     """
     Return whether *olds*, versions that are no longer in use, are refused.
 
+    Of those whose failures are counted against one identity only the first is tried: a
+    system that locks it after some would lock whoever uses it.
+
     Args:
-        olds: At least one; what follows one that still works is not tried any more.
+        olds: At least one.
         untried: How many more there are.
+        used: Whether using one of them tells that it works.
+        in_use: The number of the version that is in use.
     """
     found: list[Check] = []
+    counted: list[SecretValue] = []
+    spared = 0
     for old in olds:
-        found.append(_retired(subject, kind, old, current))
-        if found[-1].result is Result.FAIL:
-            # It was waited for already, as long as the target may need to forget it.
-            return found[-1]
-    words = "; ".join(check.detail for check in found)
+        which = f"version {old.version.number}"
+        check = _looked_up(subject, kind, old, current)
+        if check is None:
+            against = kind.counted_on(old.values)
+            if against is not None and against in counted:
+                spared += 1
+                continue
+            if against is not None:
+                counted.append(against)
+            still = f"{which} is no longer in use and still works"
+            if old.version.number == in_use:
+                still = f"{which} was ended by a rotation and is in use again"
+            # Once is waited for, as long as the target may need to forget one.
+            waited = used and any(each.result is Result.FAIL for each in found)
+            check = _tried(subject, kind, old, current, still=still, waited=waited)
+        found.append(check)
+    failed = [check for check in found if check.result is Result.FAIL]
+    words = "; ".join(check.detail for check in failed or found)
+    if spared:
+        words += f"; {spared} not tried: their failures would count against the login in use"
     if untried:
         words += f"; {untried} older not tried"
     skipped = any(check.result is Result.SKIPPED for check in found)
-    return Check(subject, "retired", Result.SKIPPED if skipped else Result.PASS, words)
+    result = Result.FAIL if failed else Result.SKIPPED if skipped else Result.PASS
+    return Check(subject, "retired", result, words)
 
 
-def _retired(subject: str, kind: RotationKind, old: VersionedValue, current: Values) -> Check:
+def _looked_up(
+    subject: str, kind: RotationKind, old: VersionedValue, current: Values
+) -> Check | None:
+    """Return what the target says of *old* without a try of it; None where it does not."""
     which = f"version {old.version.number}"
     try:
-        evidence = kind.prove_dead(old.values, current=current)
+        evidence = kind.ask_dead(old.values, current=current)
     except VerificationFailed as error:
         words = f"{which} is no longer in use and still works: {error.message}"
         return Check(subject, "retired", Result.FAIL, words)
+    if evidence is None:
+        return None
+    words = f"{which}: {evidence.method}: {evidence.detail}"
+    return Check(subject, "retired", Result.PASS, words)
+
+
+def _tried(
+    subject: str,
+    kind: RotationKind,
+    old: VersionedValue,
+    current: Values,
+    *,
+    still: str,
+    waited: bool,
+) -> Check:
+    which = f"version {old.version.number}"
+    try:
+        if waited:
+            return _used_once(subject, kind, old, still=still)
+        evidence = kind.prove_dead(old.values, current=current)
+    except VerificationFailed as error:
+        return Check(subject, "retired", Result.FAIL, f"{still}: {error.message}")
     except KeyturnError as error:
         words = f"{which} could not be tried: {error.message}"
         return Check(subject, "retired", Result.SKIPPED, words)
     result = Result.SKIPPED if evidence.method == NOT_PROVEN else Result.PASS
     return Check(subject, "retired", result, f"{which}: {evidence.method}: {evidence.detail}")
+
+
+def _used_once(subject: str, kind: RotationKind, old: VersionedValue, *, still: str) -> Check:
+    try:
+        evidence = kind.probe(old.values)
+    except VerificationFailed as error:
+        words = f"version {old.version.number}: {error.message}"
+        return Check(subject, "retired", Result.PASS, words)
+    words = f"{still}: {evidence.method}: {evidence.detail}"
+    return Check(subject, "retired", Result.FAIL, words)
 
 
 def _failed(subject: str, check: str, error: KeyturnError) -> Check:

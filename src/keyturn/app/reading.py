@@ -9,26 +9,32 @@ from pathlib import Path
 
 from keyturn.errors import UsageError
 
-__all__ = ["read_plain"]
+__all__ = ["is_handed_over", "read_plain"]
 
 # What a shell puts in a file's place on purpose: `keyturn import /dev/stdin`, `<(program)`.
 _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
-def read_plain(path: Path, limit: int, *, hint: str = "") -> bytes:
+def is_handed_over(path: Path) -> bool:
+    """Tell whether *path* is what another program writes, and no file that stays behind."""
+    return str(path).startswith(_HANDED_OVER)
+
+
+def read_plain(path: Path, limit: int, *, hint: str = "", too_large: str = "") -> bytes:
     """
     Return up to *limit* bytes of *path*.
 
     A pipe or a device in a file's place is not waited for.
 
     Args:
-        hint: What a person can do where it is too large, or no file.
+        hint: What a person can do where it is no file.
+        too_large: The same where it is too large; by default *hint*.
 
     Raises:
         FileNotFoundError: It is not there.
         UsageError: It is no plain file, cannot be read, or is larger.
     """
-    handed_over = str(path).startswith(_HANDED_OVER)
+    handed_over = is_handed_over(path)
     flags = os.O_RDONLY | os.O_CLOEXEC | (0 if handed_over else os.O_NONBLOCK)
     try:
         descriptor = os.open(path, flags)
@@ -42,7 +48,7 @@ def read_plain(path: Path, limit: int, *, hint: str = "") -> bytes:
     except OSError as error:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}", hint=hint or None) from error
     if len(data) > limit:
-        raise UsageError(f"`{path}` is over {limit} bytes", hint=hint or None)
+        raise UsageError(f"`{path}` is over {limit} bytes", hint=too_large or hint or None)
     return data
 
 

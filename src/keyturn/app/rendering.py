@@ -10,22 +10,14 @@ from pathlib import Path
 from keyturn import deliver
 from keyturn._internal import failpoints, locks
 from keyturn.app.delivery import Delivered, refresh_bundle, resolve
+from keyturn.app.reloading import reload, require_ready
 from keyturn.app.session import Session
 from keyturn.audit import Action, Outcome
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef
 from keyturn.deliver import Rendering, RenderTarget
 from keyturn.errors import DeliveryError, KeyturnError, Missing
-from keyturn.manifest import (
-    CommandReload,
-    ComposeReload,
-    Consumer,
-    HttpReload,
-    Reload,
-    Render,
-    SignalReload,
-    SystemdReload,
-)
+from keyturn.manifest import Consumer, Render
 
 __all__ = ["ConsumerDelivery", "Rendered", "check_rendered", "render", "require_places"]
 
@@ -83,15 +75,17 @@ def _look_before(
 
 def require_places(session: Session, ref: SecretRef) -> None:
     """
-    Refuse where a consumer of *ref* has a file that a rotation could not write.
+    Refuse where a consumer of *ref* could not be brought to a new version.
 
     Asked before a rotation begins: found out in the middle of one, it would have to go
-    back, and could not write that file then either.
+    back, and could not bring it the old version then either.
 
     Raises:
-        DeliveryError: The place is not fit for values, or holds somebody else's file.
+        DeliveryError: The place is not fit for values, or holds somebody else's file; or
+            what runs the consumer does not have it, or will not restart it.
     """
     for consumer in session.manifest.consumers_of(ref.environment, ref.name):
+        require_ready(session, ref, consumer)
         if consumer.render is not None:
             _require_place(session, ref.environment, consumer, replace=False)
 
@@ -201,20 +195,6 @@ def _target(render: Render | None) -> RenderTarget:
     return RenderTarget(path=render.path, format=form, mode=render.mode, owner=render.owner)
 
 
-def _reload(asked: Reload) -> deliver.Reload:
-    match asked:
-        case SignalReload():
-            return deliver.SignalReload(asked.signal, asked.pid_file)
-        case CommandReload():
-            return deliver.CommandReload(asked.command)
-        case SystemdReload():
-            return deliver.SystemdReload(asked.unit, asked.action.value)
-        case ComposeReload():
-            return deliver.ComposeReload(asked.service, asked.file)
-        case HttpReload():
-            return deliver.HttpReload(asked.url)
-
-
 class ConsumerDelivery:
     """
     Brings every consumer of a secret to a version: the port that rotations ask.
@@ -283,11 +263,7 @@ class ConsumerDelivery:
             subject = f"{ref.environment}/{consumer.name}"
             session.access.record(Action.CONSUMER_RELOAD, subject, Outcome.DONE)
             hidden = list(delivered.variables.values())
-            done.append(
-                deliver.reload_consumer(
-                    _reload(consumer.reload), project=session.paths.folder, hidden=hidden
-                )
-            )
+            done.append(reload(session, ref, version, consumer, hidden=hidden))
         if consumer.health is not None:
             self._say(f"{consumer.name}: waiting until it is healthy")
             seen = deliver.wait_healthy(

@@ -23,14 +23,14 @@ from keyturn.app.probing import (
     side_by_side,
 )
 from keyturn.app.rendering import check_rendered
-from keyturn.app.retired import ENDED, earlier_values
+from keyturn.app.retired import ENDED, earlier_values, ended_values
 from keyturn.app.session import Session
 from keyturn.audit import Action
 from keyturn.core.ids import EnvironmentName, SecretName
 from keyturn.core.model import SecretRef, VersionedValue
 from keyturn.core.ports import RotationKind
 from keyturn.errors import KeyturnError, NotFound, Unavailable, UsageError
-from keyturn.manifest import Consumer, Render
+from keyturn.manifest import Consumer, Render, SecretKind
 from keyturn.rotate import State, Step
 
 __all__ = ["Wanted", "prove_retrieval"]
@@ -201,7 +201,9 @@ def _tried(
     # Only then: of a target that refuses what is in use, a refusal would prove nothing.
     ended = []
     for name in working:
-        probe = _retired(session, environment, by_name[name])
+        trial = by_name[name]
+        is_signing = trial.row.secret.kind is SecretKind.JWT_SIGNING_KEY
+        probe = (_published_again if is_signing else _retired)(session, environment, trial)
         if isinstance(probe, Check):
             yield probe
         elif probe is not None:
@@ -238,6 +240,26 @@ def _retired(session: Session, environment: EnvironmentName, trial: _Trial) -> P
 
     def ask() -> list[Check]:
         return [retired_check(name, trial.kind, olds, current=current, untried=more)]
+
+    return Probe(name, "retired", ask)
+
+
+def _published_again(session: Session, environment: EnvironmentName, trial: _Trial) -> Probe | None:
+    """Return the trial of signing keys that a rotation ended: verifiers shall not know them."""
+    secret, name = trial.row.secret, str(trial.row.secret.name)
+    if trial.row.open_rotation is not None:
+        return None
+    ref = SecretRef(environment, secret.name)
+    olds, more = ended_values(session, ref, frozenset(secret.fields))
+    if not olds:
+        return None
+    current, number = trial.held.values, trial.held.version.number
+
+    def ask() -> list[Check]:
+        check = retired_check(
+            name, trial.kind, olds, current=current, untried=more, used=False, in_use=number
+        )
+        return [check]
 
     return Probe(name, "retired", ask)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +12,12 @@ from keyturn.app.delivery import refresh_bundle
 from keyturn.app.generation import Generated, GenerateOutcome
 from keyturn.app.kinds import by_hand, kind_of
 from keyturn.app.probing import not_asked
+from keyturn.app.reloading import remove_unused
 from keyturn.app.rendering import ConsumerDelivery, require_places
 from keyturn.app.retired import way_out
 from keyturn.app.session import BUNDLE_KEY, Session, write_bundle_key
 from keyturn.audit import Action, Outcome
-from keyturn.core.ids import EnvironmentName, Token, new_id
+from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef, Stage, Values
 from keyturn.core.ports import Evidence, RotationKind, Supplier
 from keyturn.core.value import SecretValue
@@ -30,6 +31,7 @@ from keyturn.rotate import (
     Rotation,
     Runner,
     Step,
+    rehearsal_token,
     rehearse,
     steps_ahead,
 )
@@ -37,6 +39,8 @@ from keyturn.stores import ResealProgress, rotate_root_key
 
 __all__ = [
     "PlanLine",
+    "asks_no_value",
+    "awaits_value",
     "give_birth",
     "give_up",
     "open_rotations",
@@ -47,6 +51,7 @@ __all__ = [
     "rotate",
     "rotate_data_keys",
     "rotate_root",
+    "turn_back",
     "unseen_consumers",
 ]
 
@@ -115,7 +120,8 @@ def rotate(
     if judged is not None:
         # Another process may have rotated it since: the runner compares with what is current.
         plan = replace(plan, old_version=judged)
-    return _runner(session, ref, listener, say).start(ref, kind, plan, now=now, guard=guard)
+    runner = _runner(session, ref, listener, say)
+    return _tidied(session, runner.start(ref, kind, plan, now=now, guard=guard))
 
 
 def resume(
@@ -135,6 +141,12 @@ def resume(
         Conflict: A living process holds it.
         AccessDenied: The environment is protected and no reason was given.
     """
+    kind = _kind_as_begun(session, ref, supplier)
+    return _tidied(session, _runner(session, ref, listener, say).resume(ref, kind, now=now))
+
+
+def _kind_as_begun(session: Session, ref: SecretRef, supplier: Supplier | None) -> RotationKind:
+    """Return the steps of the rotation of *ref* that is open, for whoever may go on with it."""
     session.access.authorise(Action.ROTATION_RESUME, str(ref), environment=ref.environment)
     session.access.require_reason(ref.environment)
     open_one = session.journal.live(ref)
@@ -145,12 +157,38 @@ def resume(
             code="rotation.none",
         )
     secret = _declared(session, ref)
-    # As it was begun: the manifest may have been edited since.
+    # The manifest may have been edited since.
     strategy = open_one.plan.strategy
     if secret.strategy is not None and strategy in list(Strategy):
         secret = replace(secret, strategy=Strategy(strategy))
-    kind = kind_of(session, ref.environment, secret, supplier=supplier)
-    return _runner(session, ref, listener, say).resume(ref, kind, now=now)
+    return kind_of(session, ref.environment, secret, supplier=supplier)
+
+
+def turn_back(
+    session: Session,
+    ref: SecretRef,
+    *,
+    listener: Listener | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """
+    Take the open rotation of *ref* back: the old version is current and delivered again.
+
+    Raises:
+        NotFound: None is open, or the manifest no longer has the secret.
+        Conflict: The old credential may have been ended already, or a living process
+            holds the rotation.
+        AccessDenied: The environment is protected and no reason was given.
+    """
+    kind = _kind_as_begun(session, ref, None)
+    return _tidied(session, _runner(session, ref, listener, say).turn_back(ref, kind))
+
+
+def _tidied(session: Session, report: Report) -> Report:
+    """Remove what only the grace had kept, where the rotation is over."""
+    if not report.rotation.is_open:
+        remove_unused(session, report.rotation.ref.environment)
+    return report
 
 
 def _declared(session: Session, ref: SecretRef) -> Secret:
@@ -193,6 +231,28 @@ def open_rotations(session: Session) -> list[Rotation]:
     return session.journal.all_live()
 
 
+def awaits_value(session: Session, ref: SecretRef) -> bool:
+    """Tell whether a rotation of *ref* is open, held by nobody, for want of a new value."""
+    found = session.journal.live(ref)
+    return (
+        found is not None
+        and found.step is Step.CREATE
+        and not session.journal.is_held(found)
+        and asks_no_value(session, ref) is None
+    )
+
+
+def asks_no_value(session: Session, ref: SecretRef) -> str | None:
+    """Return why a rotation of *ref* asks nobody for a value; None where it will."""
+    secret = session.manifest.secret_in(ref.environment, ref.name)
+    if not secret.spec.rotates or by_hand(secret, ref.environment) is None:
+        return f"a `{secret.kind}` gets its value from no person"
+    found = session.journal.live(ref)
+    if found is not None and found.step is not Step.CREATE:
+        return f"its rotation is open at `{found.step}`, and has its value"
+    return None
+
+
 def plan_rotation(session: Session, ref: SecretRef, *, now: bool) -> list[PlanLine]:
     """
     Return what a rotation of *ref* would do; nothing is touched.
@@ -207,13 +267,13 @@ def plan_rotation(session: Session, ref: SecretRef, *, now: bool) -> list[PlanLi
     if now:
         plan = plan.without_waits
     state = session.store.state(ref)
-    said: dict[str, str] = {}
+    said: dict[str, list[str]] = {}
     person: list[str] = []
     for step, text in kind.describe(_current_values(session, ref)):
         if step == Step.CREATE and by_hand(secret, ref.environment) is not None:
             person.append(text)
         else:
-            said[step] = f"{said[step]}; {text}" if step in said else text
+            said.setdefault(step, []).append(text)
     consumers = [c.name for c in session.manifest.consumers_of(ref.environment, ref.name)]
     number, phase = state.next_number, 0
     # What a person does comes before what is done with it, a line each.
@@ -230,15 +290,31 @@ def plan_rotation(session: Session, ref: SecretRef, *, now: bool) -> list[PlanLi
             "grace": f"old and new are both valid; wait {_span(plan.wait_seconds(phase))}",
             "advance": f"version {number + 1} is made from it and becomes current",
         }
-        text = "; ".join(filter(None, (known.get(step.value), said.get(step.value))))
+        text = "; ".join(filter(None, (known.get(step.value), _said_of(step, said, phase))))
         lines.append(PlanLine(step.value, text or "nothing to do for this kind"))
         if step is Step.ADVANCE:
             number, phase = number + 1, phase + 1
-    lines += [PlanLine(step, text) for step, text in said.items() if step not in _STEP_NAMES]
+    lines += [
+        PlanLine(step, text)
+        for step, texts in said.items()
+        if step not in _STEP_NAMES
+        for text in texts
+    ]
     return lines
 
 
 _STEP_NAMES = frozenset(step.value for step in Step)
+
+
+def _said_of(step: Step, said: Mapping[str, Sequence[str]], phase: int) -> str:
+    """Return what the kind says of *step* in *phase*; of `advance` it has a line for each."""
+    texts = said.get(step.value, ())
+    if step is Step.ADVANCE:
+        texts = texts[phase : phase + 1]
+    elif step is Step.DELIVER and phase:
+        # What it says of the delivery is of the first version that is delivered.
+        texts = ()
+    return "; ".join(texts)
 
 
 def _span(seconds: int) -> str:
@@ -290,7 +366,7 @@ def rehearsal(session: Session, ref: SecretRef) -> Iterator[Rehearsed]:
     kind = kind_of(session, ref.environment, secret).rehearsal()
     if kind is None:
         raise _no_rehearsal(ref, secret)
-    token = Token(new_id(session.entropy))
+    token = rehearsal_token(ref)
     begun = access.record(Action.ROTATION_REHEARSE, str(ref), Outcome.BEGUN)
     outcome = Outcome.FAILED
     try:
@@ -356,6 +432,7 @@ def _runner(
         entropy=session.entropy,
         listener=listener,
         joins=session.store.of(ref.environment).capabilities.transactional,
+        swept=(rehearsal_token(ref),),
     )
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keyturn.app.delivery import refresh_bundle
+from keyturn.app.earlier import Earlier, current_values, find_earlier
 from keyturn.app.retired import require_not_retired
 from keyturn.app.session import Session
+from keyturn.app.unfit import unfit_values
 from keyturn.audit.events import Action
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token, VariableName, new_id
 from keyturn.core.model import (
@@ -24,6 +26,7 @@ from keyturn.core.model import (
 from keyturn.core.value import SecretValue
 from keyturn.errors import Conflict, KeyturnError, NotFound, OutcomeUnknown
 from keyturn.manifest import EnvFile, Secret
+from keyturn.rotate import turned_step
 
 __all__ = [
     "Imported",
@@ -33,6 +36,7 @@ __all__ = [
     "is_whole",
     "list_history",
     "list_secrets",
+    "record_read",
     "roll_back",
     "set_field",
     "set_fields",
@@ -69,6 +73,7 @@ class Imported:
         partial: Secrets that got some of their fields only.
         empty: Required variables that the file leaves empty and that had no value:
             taken as empty, as the program had them until now.
+        older: What was replaced since, and so is left alone.
     """
 
     stored: Mapping[SecretName, int]
@@ -77,17 +82,34 @@ class Imported:
     unknown: Sequence[VariableName]
     partial: Sequence[SecretName]
     empty: Sequence[VariableName]
+    older: Mapping[SecretName, Earlier]
 
 
-def set_fields(session: Session, ref: SecretRef, values: Values) -> Version:
+def set_fields(session: Session, ref: SecretRef, values: Values, *, force: bool = False) -> Version:
     """
     Make *values*, which a person gave, the current version of *ref*.
 
-    Fields change together, so what *values* leaves out keeps its current value.
+    Fields change together, so what *values* leaves out keeps its current value. The
+    session's notes say what a person should know of them.
+
+    Args:
+        force: Also values that a rotation has ended.
 
     Raises:
         Conflict: A rotation of the secret is running, or another writer was first.
+        VerificationFailed: A rotation has ended the version that had these values.
     """
+    secret = session.manifest.secret_in(ref.environment, ref.name)
+    held = current_values(session, ref)
+    found = None if held is None else find_earlier(session, secret, ref, values, held=held)
+    if found is not None:
+        if not force:
+            require_not_retired(session, ref, found.number)
+        session.notes.append(
+            f"`{ref}` had this in version {found.number} already, which version "
+            f"{found.current} has replaced"
+        )
+    session.notes += unfit_values(secret, values).values()
     version = store_current(session, ref, values, origin=Origin.SET, action=Action.VERSION_SET)
     refresh_bundle(session, ref.environment)
     return version
@@ -152,11 +174,16 @@ def is_whole(session: Session, environment: EnvironmentName, text: str) -> bool:
 
 
 def set_field(
-    session: Session, environment: EnvironmentName, text: str, value: SecretValue
+    session: Session,
+    environment: EnvironmentName,
+    text: str,
+    value: SecretValue,
+    *,
+    force: bool = False,
 ) -> Version:
     """Store *value* for what *text* names: `db.password`, `DB_PASSWORD` or `session`."""
     name, field = session.manifest.find_field(text, environment)
-    return set_fields(session, SecretRef(environment, name), {field: value})
+    return set_fields(session, SecretRef(environment, name), {field: value}, force=force)
 
 
 def get_value(
@@ -182,13 +209,18 @@ def get_value(
             f"version {found.version.number} of `{ref}` has no field `{field}`",
             hint=f"`keyturn set {name}.{field} -e {environment}` gives it one",
         )
+    record_read(session, ref, field, found.version.number)
+    return found, field
+
+
+def record_read(session: Session, ref: SecretRef, field: FieldName, number: int) -> None:
+    """Record that a value is about to leave; durable on return."""
     session.access.read(
         Action.VALUE_READ,
         str(ref),
-        environment=environment,
-        detail={"field": field, "version": found.version.number},
+        environment=ref.environment,
+        detail={"field": field, "version": number},
     )
-    return found, field
 
 
 def _where_versions_are(session: Session, ref: SecretRef) -> str:
@@ -319,13 +351,18 @@ def _earlier(state: SecretState, to: int | None) -> int:
     return number
 
 
-def import_values(session: Session, environment: EnvironmentName, file: EnvFile) -> Imported:
+def import_values(
+    session: Session, environment: EnvironmentName, file: EnvFile, *, force_old: bool = False
+) -> Imported:
     """
     Store the values of *file* that the manifest declares as secrets of *environment*.
 
     Every secret becomes a new version only where a value differs. In Keyturn's own
     store all of them are one transaction, so an import is whole or did not happen;
     elsewhere the same import again goes on where it stopped.
+
+    Args:
+        force_old: Also what an earlier version had: a file outlives many rotations.
     """
     entries = {
         VariableName(entry.name): entry.value for entry in file.entries if not entry.commented_out
@@ -334,34 +371,35 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
     unchanged: list[SecretName] = []
     partial: list[SecretName] = []
     empty: list[VariableName] = []
-    used: set[VariableName] = set()
+    older: dict[SecretName, Earlier] = {}
     declared = session.manifest.secrets_in(environment)
+    used = {name for secret in declared for name in secret.variables if name in entries}
     with session.changing(
         Action.ENVIRONMENT_IMPORT, str(environment), environment=environment
     ) as notes:
         current = session.store.read_many(environment, [secret.name for secret in declared])
         for secret in declared:
-            used |= {variable for variable in secret.variables if variable in entries}
-            held = current[secret.name].values if secret.name in current else {}
-            # An empty line never takes the place of a value.
-            given = {
-                field: entries[variable]
-                for variable, field in secret.variables.items()
-                if variable in entries
-                and (entries[variable] or (secret.required and field not in held))
-            }
+            ref = SecretRef(environment, secret.name)
+            version = current.get(secret.name)
+            held = version.values if version is not None else {}
+            given = _given(secret, entries, held)
             if not given:
                 continue
             empty += [
                 name for name, field in secret.variables.items() if given.get(field) == _EMPTY
             ]
+            if version is not None and not force_old:
+                found = find_earlier(session, secret, ref, given, held=version)
+                if found is not None:
+                    older[secret.name] = found
+                    given = {k: value for k, value in given.items() if k not in found.fields}
             merged = {**held, **given}
             if set(merged) | set(secret.identity or {}) < set(secret.fields):
                 partial.append(secret.name)
             if merged == held:
-                unchanged.append(secret.name)
+                if secret.name not in older:
+                    unchanged.append(secret.name)
                 continue
-            ref = SecretRef(environment, secret.name)
             stored[secret.name] = store_current(
                 session, ref, merged, origin=Origin.IMPORTED, action=Action.VERSION_IMPORT
             ).number
@@ -377,7 +415,19 @@ def import_values(session: Session, environment: EnvironmentName, file: EnvFile)
         unknown=[name for name in rest if name not in config],
         partial=partial,
         empty=empty,
+        older=older,
     )
+
+
+def _given(
+    secret: Secret, entries: Mapping[VariableName, SecretValue], held: Values
+) -> dict[FieldName, SecretValue]:
+    """Return what *entries* hold of *secret*; an empty line never takes the place of a value."""
+    return {
+        field: entries[variable]
+        for variable, field in secret.variables.items()
+        if variable in entries and (entries[variable] or (secret.required and field not in held))
+    }
 
 
 def missing_secrets(session: Session, environment: EnvironmentName) -> list[Secret]:
@@ -404,8 +454,11 @@ def secrets_named(
 def refuse_during_rotation(session: Session, ref: SecretRef) -> None:
     live = session.journal.live(ref)
     if live is not None:
+        where = f"{ref.name} -e {ref.environment}"
+        back = turned_step(live.plan, live.step) is not None
+        turn = f"; or turn it back: `keyturn rollback {where}`" if back else ""
         raise Conflict(
             f"a rotation of `{ref}` is under way (step `{live.step}`)",
-            hint=f"finish it first: `keyturn rotate --resume {ref.name} -e {ref.environment}`",
+            hint=f"finish it first: `keyturn rotate --resume {where}`{turn}",
             code="rotation.live",
         )

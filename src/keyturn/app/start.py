@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyturn._internal import durable, failpoints
-from keyturn._internal.database import Database
+from keyturn._internal.database import Database, require_plain
 from keyturn.app.config import Settings, local_principal, local_source
 from keyturn.app.ignoring import ensure_ignored, read_rules
 from keyturn.app.project import ProjectPaths
@@ -33,6 +35,8 @@ from keyturn.stores import Anchor, create, describe, write_anchor
 __all__ = ["Started", "find_example", "is_example", "read_example", "start_project"]
 
 _MAX_EXAMPLE_BYTES = 1024 * 1024
+# What a state folder holds, by the beginnings of the names.
+_OURS = ("store.db", "audit", "bundles", "locator", ".locator.")
 _MANIFEST_HINT = "move it away: `keyturn init` drafts another"
 
 
@@ -84,7 +88,8 @@ def start_project(
         ask_passphrase: Gives the passphrase that takes the key file's place.
 
     Raises:
-        Conflict: The project has a store; or it has a manifest and *example* was given.
+        Conflict: The project has a store; or it has a manifest and *example* was given; or
+            something else stands where the store is to be.
         Unavailable: The disk is full, or did not answer; the hint says what is left behind.
     """
     clock = clock or SystemClock()
@@ -101,6 +106,7 @@ def start_project(
     started = Started(folder=paths.folder, key_folder=paths.key_home)
     # Before anything is written: what cannot be added to is found out at once.
     read_rules(paths.folder / ".gitignore")
+    _check_places(paths)
     if paths.manifest.exists() and example is not None:
         raise Conflict(
             f"`{paths.manifest}` exists and is not overwritten",
@@ -128,6 +134,49 @@ def start_project(
         error.hint = _way_on(paths)
         raise
     return started
+
+
+def _check_places(paths: ProjectPaths) -> None:
+    """
+    Refuse what stands where the store is to be, and close a folder of ours to others.
+
+    Raises:
+        Conflict: It is no folder, or holds what is none of Keyturn's.
+        Corrupt: There is no plain file in the store's place.
+        AccessDenied: The folder is another's, or others could have put something into it.
+    """
+    for place in (paths.state, paths.audit, paths.bundles, paths.key_home):
+        if place.is_symlink() or place.exists():
+            followed = place == paths.key_home and place.is_dir()
+            if not followed and not stat.S_ISDIR(place.lstat().st_mode):
+                raise _in_the_way(f"`{place}` is no folder, which the store needs there")
+    if paths.state.exists():
+        _close_state(paths)
+        require_plain(paths.database)
+
+
+def _close_state(paths: ProjectPaths) -> None:
+    status = paths.state.stat()
+    is_mine = status.st_uid == os.geteuid()
+    held = {entry.name for entry in paths.state.iterdir()} if is_mine else set()
+    if held or not is_mine:
+        paths.check_state()
+    if not status.st_mode & 0o077:
+        return
+    strange = sorted(name for name in held if not name.startswith(_OURS))
+    if strange:
+        raise _in_the_way(
+            f"others can read `{paths.state}`, which holds `{strange[0]}`: none of Keyturn's"
+        )
+    paths.state.chmod(0o700)
+
+
+def _in_the_way(message: str) -> Conflict:
+    return Conflict(
+        message,
+        hint="nothing was changed; move it away and run the command again",
+        code="project.in_the_way",
+    )
 
 
 def _way_on(paths: ProjectPaths) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import final
 
 from keyturn.app.project import ProjectPaths
@@ -17,6 +18,8 @@ from keyturn.core.ids import (
     VariableName,
 )
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -40,9 +43,10 @@ class RoutedStore:
     """
     Implements `Store`, and asks the one that the manifest gives the environment.
 
-    A promote elsewhere is in no transaction with the sealed bundle. Bundles are
-    therefore made stale before it, so that none outlives it, and again after it, so
-    that none is left that was sealed meanwhile from what was still the old version.
+    A promote elsewhere is in no transaction with the sealed bundle, nor is a history
+    that is taken in. Bundles are therefore made stale before it, so that none outlives
+    it, and again after it, so that none is left that was sealed meanwhile from what was
+    still the old version.
 
     Args:
         embedded: Keyturn's own store, which keeps its bundles true by itself.
@@ -73,12 +77,24 @@ class RoutedStore:
 
     def watched(self, environment: EnvironmentName) -> WatchedStore | None:
         """Return the store of *environment* where others can write to it."""
-        settings = self.settings(environment)
+        return self.watched_named(self.settings(environment).name)
+
+    def named(self, name: StoreName) -> Store:
+        """
+        Return the store *name*, which environments need not use.
+
+        Of Keyturn's own the bundles are kept true, of another one they are not.
+        """
+        return self.watched_named(name) or self._embedded
+
+    def watched_named(self, name: StoreName) -> WatchedStore | None:
+        """Return the store *name* where others can write to it."""
+        settings = self._manifest.stores[name]
         if not settings.is_outside:
             return None
-        found = self._outside.get(settings.name)
+        found = self._outside.get(name)
         if found is None:
-            found = self._outside[settings.name] = self._opened(settings)
+            found = self._outside[name] = self._opened(settings)
         return found
 
     def close(self) -> None:
@@ -147,6 +163,39 @@ class RoutedStore:
     def history(self, ref: SecretRef) -> Sequence[Version]:
         """Return every version, newest first."""
         return self.of(ref.environment).history(ref)
+
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        """Return every version of *names* with its values."""
+        return self.of(environment).histories(environment, names)
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        """Write histories to the store of their environments; no bundle stays fresh."""
+        by_environment = groupby(
+            sorted(moves, key=lambda move: move.history.ref),
+            key=lambda move: move.history.ref.environment,
+        )
+        for environment, group in by_environment:
+            self.carry_to(self.settings(environment).name, environment, list(group))
+
+    def carry_to(
+        self, name: StoreName, environment: EnvironmentName, moves: Sequence[Move]
+    ) -> None:
+        """Write histories of *environment* to the store *name*; no bundle of it stays fresh."""
+        outside = self.watched_named(name)
+        if outside is None:
+            self._embedded.carry(moves)
+            return
+        if self.settings(environment).name != name:
+            # What is delivered comes from elsewhere.
+            outside.carry(moves)
+            return
+        self._bundles.invalidate(environment)
+        try:
+            outside.carry(moves)
+        finally:
+            self._bundles.invalidate(environment)
 
 
 def opener(

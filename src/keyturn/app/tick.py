@@ -8,6 +8,7 @@ up for by the next, and of two at once the journal lets one have each secret.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from keyturn.app.judging import FROZEN, PAIRED, Judged, guard_of
 from keyturn.core.model import SecretRef
-from keyturn.errors import Conflict, InternalError, KeyturnError, NotFound
+from keyturn.errors import Conflict, KeyturnError, NotFound
 from keyturn.manifest import Manifest
 from keyturn.rotate.schedule import Turn
 
@@ -168,6 +169,8 @@ def _work(
     tasks: queue.SimpleQueue[Judged | None],
     ends: queue.SimpleQueue[Ended],
 ) -> None:
+    from keyturn.app.waves import fault_of
+
     worker: Worker | None = None
     try:
         while (job := tasks.get()) is not None:
@@ -175,25 +178,20 @@ def _work(
             try:
                 worker = worker or hire()
                 ends.put(worker.do(job))
-            except Exception as error:  # noqa: BLE001 - one failure stops nobody else
-                ends.put(_fault(job.ref, error, time.monotonic() - begun))
-                if worker is not None:
-                    worker.close()
+            except BaseException as error:  # noqa: BLE001 - whoever waits for an end gets one
+                ends.put(fault_of(job.ref, error, time.monotonic() - begun))
+                _let_go(worker)
                 worker = None
     finally:
         if worker is not None:
             worker.close()
 
 
-def _fault(ref: SecretRef, error: Exception, seconds: float) -> Ended:
-    from keyturn.app.waves import Ended, WaveEnd
-
-    failure = error
-    if not isinstance(failure, KeyturnError):
-        # The text of a foreign exception may hold anything, so only its kind is shown.
-        failure = InternalError(f"a fault in Keyturn: {type(error).__name__}")
-        failure.__cause__ = error
-    return Ended(ref, WaveEnd.FAILED, failure.message, seconds, failure=failure)
+def _let_go(worker: Worker | None) -> None:
+    # What it was at has failed already, and the next job gets a worker of its own.
+    if worker is not None:
+        with contextlib.suppress(Exception):
+            worker.close()
 
 
 class _SessionWorker:

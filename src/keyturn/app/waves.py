@@ -22,11 +22,11 @@ from keyturn.app.rotation import rotate
 from keyturn.app.session import Session
 from keyturn.core.ids import EnvironmentName, SecretName
 from keyturn.core.model import SecretRef
-from keyturn.errors import KeyturnError
+from keyturn.errors import InternalError, KeyturnError
 from keyturn.manifest import Manifest, Priority, Secret
 from keyturn.rotate import Report, State
 
-__all__ = ["Ended", "WaveEnd", "rotate_waves", "waves_of"]
+__all__ = ["Ended", "WaveEnd", "fault_of", "rotate_waves", "waves_of"]
 
 _URGENCY = {word: place for place, word in enumerate(Priority)}
 
@@ -57,6 +57,16 @@ class Ended:
     seconds: float = 0.0
     report: Report | None = None
     failure: KeyturnError | None = None
+
+
+def fault_of(ref: SecretRef, error: BaseException, seconds: float) -> Ended:
+    """Return the end of *ref* that *error*, which its worker met, makes of it."""
+    failure = error
+    if not isinstance(failure, KeyturnError):
+        # The text of a foreign exception may hold anything, so only its kind is shown.
+        failure = InternalError(f"a fault in Keyturn: {type(error).__name__}")
+        failure.__cause__ = error
+    return Ended(ref, WaveEnd.FAILED, failure.message, seconds, failure=failure)
 
 
 def waves_of(
@@ -181,8 +191,8 @@ def _rotate_one(
             own.seals_late = True
             report = rotate(own, ref, now=now)
             report.require_success()
-    except KeyturnError as error:
-        return Ended(ref, WaveEnd.FAILED, error.message, time.monotonic() - started, failure=error)
+    except BaseException as error:  # noqa: BLE001 - a plug-in's exit is no end of the program
+        return fault_of(ref, error, time.monotonic() - started)
     end = WaveEnd.DONE if report.rotation.state is State.DONE else WaveEnd.WAITING
     text = "" if report.waiting is None else report.waiting.message
     return Ended(ref, end, text, time.monotonic() - started, report=report)

@@ -61,6 +61,7 @@ class Action(StrEnum):
     VERSION_ACCEPT = "secret.version.accept", "a value that others put there became current", True
     VERSION_RESTORE = "secret.version.restore", "a value that others put there was replaced", True
     VERSION_DISCARD = "secret.version.discard", "a version that was pending was given up", True
+    VERSION_SYNC = "secret.version.sync", "versions were written to another store", True
 
     ENVIRONMENT_DELIVER = (
         "environment.value.deliver",
@@ -80,6 +81,10 @@ class Action(StrEnum):
     ROTATION_STEP_FINISH = "rotation.step.finish", "a step has acted, or failed to"
 
     ROTATION_REHEARSE = "rotation.plan.rehearse", "a rotation was tried on a throw-away credential"
+
+    BACKUP_WRITE = "backup.file.write", "values were sealed into a backup, for others to open", True
+    BACKUP_REHEARSE = "backup.file.rehearse", "a backup was restored to a scratch place", True
+    BACKUP_RESTORE = "backup.file.restore", "versions of a backup were written to a store", True
 
     NOTICE_SEND = "notice.message.send", "a contact was told of secrets that need attention"
 

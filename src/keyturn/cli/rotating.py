@@ -14,7 +14,7 @@ from keyturn.core.clock import rfc3339
 from keyturn.core.ids import EnvironmentName
 from keyturn.core.model import SecretRef
 from keyturn.errors import KeyturnError, UsageError
-from keyturn.rotate import Rehearsed, Report
+from keyturn.rotate import Rehearsed, Report, Step
 
 __all__ = [
     "counted",
@@ -36,9 +36,12 @@ _MARKS = {
 }
 
 
-def tell(output: Output, reports: list[Report]) -> None:
+def tell(output: Output, reports: list[Report], *, shown: bool = False) -> None:
     """
     Say how rotations ended or what they wait for.
+
+    Args:
+        shown: A person was told already what has to be done for a new value.
 
     Raises:
         RotationFailed: The last of those that failed; the others are shown.
@@ -54,14 +57,18 @@ def tell(output: Output, reports: list[Report]) -> None:
                 output.error(failed)
             failed = error
             continue
-        output.say(_summary(report), important=report.rotation.is_open)
+        for line in _summary(report, shown=shown).splitlines():
+            output.say(line, important=report.rotation.is_open)
     if failed is not None:
         raise failed
 
 
-def _summary(report: Report) -> str:
+def _summary(report: Report, *, shown: bool) -> str:
     found, ref = report.rotation, report.rotation.ref
     resume = f"`keyturn rotate --resume {ref.name} -e {ref.environment}`"
+    if report.waiting is not None and shown and found.step is Step.CREATE:
+        go_on = f"`keyturn rotate {ref.name} -e {ref.environment}`"
+        return f"{ref}: it waits for the new value; {go_on} asks for it again, also days later"
     if report.waiting is not None:
         hint = f"\n{report.waiting.hint}" if report.waiting.hint else ""
         when = "" if report.waits_until is None else f" (tried again {_minute(report)})"
@@ -71,7 +78,8 @@ def _summary(report: Report) -> str:
     if report.waits_until is not None:
         return (
             f"{ref}: version {found.new_version} is in use; the old one stays valid until "
-            f"{_minute(report)}, then {resume} ends it"
+            f"{_minute(report)}, then {resume} ends it; until then"
+            f" `keyturn rollback {ref.name} -e {ref.environment}` goes back to it"
         )
     return f"{ref}: version {found.new_version} is in use, rotation done"
 
@@ -109,9 +117,8 @@ def rehearse_one(session: Session, output: Output, ref: SecretRef) -> int:
             [[line.step, "ok" if line.failure is None else "failed", line.text] for line in lines],
         )
     failures = [line.failure for line in lines if line.failure is not None]
-    for failure in failures:
-        if failure.hint:
-            output.say(f"hint: {failure.hint}", important=True)
+    for hint in dict.fromkeys(failure.hint for failure in failures if failure.hint):
+        output.say(f"hint: {hint}", important=True)
     if not failures:
         output.say(f"{ref}: a rotation would go through; nothing was stored or delivered")
     return Exit.BAD if failures else Exit.DONE

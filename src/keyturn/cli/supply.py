@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from keyturn.cli.output import Output
 from keyturn.cli.prompt import ask_value, has_terminal, read_value
@@ -12,28 +13,37 @@ from keyturn.core.model import Values
 from keyturn.core.value import SecretValue
 from keyturn.errors import KeyturnError, UsageError
 
-__all__ = ["PersonSupplier"]
+__all__ = ["PersonSupplier", "read_given"]
 
 _MAX_TRIES = 3
 
 
 class PersonSupplier:
     """
-    Asks at the terminal without echo, or takes what *source* holds.
+    Gives what was read before, or asks at the terminal without echo.
 
     Args:
-        source: `-` for standard input, a file, or None to ask.
+        given: What was read from a file or standard input; None to ask.
+        aside: Keeps what else is shown still while a person is asked.
 
     What was not accepted is kept in *refused*: the rotation goes on waiting for a
     better value, and the command tells that this one was no good. *taken* tells that
-    one was accepted.
+    one was accepted, *shown* that a person was told what to do.
     """
 
-    def __init__(self, output: Output, *, source: str | None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        *,
+        given: Values | None = None,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._output = output
-        self._source = source
+        self._given = given
+        self._aside = aside
         self.refused: KeyturnError | None = None
         self.taken = False
+        self.shown = False
 
     def supply(
         self,
@@ -47,19 +57,16 @@ class PersonSupplier:
         Raises:
             Unavailable: Whoever could say whether it is right did not answer.
         """
-        if self._source is not None:
-            try:
-                values = self._read(fields)
-            except UsageError as error:
-                # Nothing, or nothing that can be read: what waits goes on waiting.
-                self.refused = error
-                return None
-            return values if self._accepts(values, examine) else None
+        if self._given is not None:
+            return self._given if self._accepts(self._given, examine) else None
         if not has_terminal():
             return None
-        for line in instructions:
-            self._output.say(f"  {line}", important=True)
-        return self._asked(fields, examine)
+        with self._aside():
+            if not self.shown:
+                for line in instructions:
+                    self._output.say(f"  {line}", important=True)
+            self.shown = True
+            return self._asked(fields, examine)
 
     def _asked(
         self, fields: Sequence[FieldName], examine: Callable[[Values], None]
@@ -69,6 +76,7 @@ class PersonSupplier:
                 values = {field: ask_value(f"New {field}", twice=False) for field in fields}
             except UsageError:
                 # Nothing typed: the person is not ready, and may come back in days.
+                self.refused = None
                 return None
             if self._accepts(values, examine):
                 return values
@@ -88,21 +96,28 @@ class PersonSupplier:
         self.taken = True
         return True
 
-    def _read(self, fields: Sequence[FieldName]) -> Values:
-        raw = read_value(self._source or "-", keep_newline=False)
-        if len(fields) == 1:
-            return {fields[0]: raw}
-        listed = ", ".join(f'"{field}": "..."' for field in fields)
-        wrong = UsageError(
-            "what was read is not one text for each field",
-            hint=f"give one JSON object: {{{listed}}}",
-        )
-        try:
-            found = json.loads(raw.reveal())
-        except ValueError:
-            raise wrong from None
-        if not isinstance(found, dict) or set(found) != set(fields):
-            raise wrong
-        if not all(isinstance(text, str) and text for text in found.values()):
-            raise wrong
-        return {field: SecretValue.from_text(found[field]) for field in fields}
+
+def read_given(source: str, fields: Sequence[FieldName]) -> Values:
+    """
+    Read values for *fields* from standard input (`-`) or the file *source*.
+
+    Raises:
+        UsageError: It cannot be read, is empty, or has not one text for each field.
+    """
+    raw = read_value(source, keep_newline=False)
+    if len(fields) == 1:
+        return {fields[0]: raw}
+    listed = ", ".join(f'"{field}": "..."' for field in fields)
+    wrong = UsageError(
+        "what was read is not one text for each field",
+        hint=f"give one JSON object: {{{listed}}}",
+    )
+    try:
+        found = json.loads(raw.reveal())
+    except ValueError:
+        raise wrong from None
+    if not isinstance(found, dict) or set(found) != set(fields):
+        raise wrong
+    if not all(isinstance(text, str) and text for text in found.values()):
+        raise wrong
+    return {field: SecretValue.from_text(found[field]) for field in fields}

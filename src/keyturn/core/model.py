@@ -11,6 +11,8 @@ from keyturn.core.ids import EnvironmentName, FieldName, SecretName
 from keyturn.core.value import SecretValue
 
 __all__ = [
+    "History",
+    "Move",
     "Origin",
     "Principal",
     "SecretRef",
@@ -102,6 +104,46 @@ class VersionedValue:
 
     version: Version
     values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """
+    All that a store has of one secret: what another store needs to go on with it.
+
+    Args:
+        versions: From number 1 on, each with its values, or None where they are gone.
+    """
+
+    state: SecretState
+    versions: tuple[tuple[Version, Values | None], ...]
+
+    @property
+    def ref(self) -> SecretRef:
+        """Whose it is."""
+        return self.state.ref
+
+    def values(self, number: int | None) -> Values | None:
+        """Return the values of version *number*, where they are there."""
+        found = (values for version, values in self.versions if version.number == number)
+        return next(found, None)
+
+    def version(self, number: int | None) -> Version | None:
+        """Return what is known of version *number*."""
+        return next((version for version, _ in self.versions if version.number == number), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """
+    What a store is asked to hold of one secret.
+
+    Args:
+        expected: The state that it has now.
+    """
+
+    history: History
+    expected: SecretState
 
 
 @dataclass(frozen=True, slots=True)

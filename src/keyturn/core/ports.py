@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from keyturn.core.clock import Clock
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -24,6 +26,7 @@ from keyturn.core.model import (
     Version,
     VersionedValue,
 )
+from keyturn.core.triable import Evidence, Triable
 from keyturn.core.value import SecretValue
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "DriftKind",
     "Evidence",
     "KindContext",
+    "NamingKind",
     "RotationKind",
     "Store",
     "StoreCapabilities",
@@ -165,6 +169,32 @@ class Store(Protocol):
         """Return every version, newest first."""
         ...
 
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        """Return every version of *names* with its values; what was never written is left out."""
+        ...
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        """
+        Write histories of another store, under the numbers that they have there.
+
+        Versions that are here already are left as they are, destroyed ones too, so that
+        it may be called again. A store that keeps few versions keeps the newest. Tokens
+        of the other store are not known here.
+
+        Raises:
+            Conflict: A state is not as expected; a version is pending; or another value
+                has one of the numbers, code `store.diverged`.
+            Rejected: A value is too large, or a name not acceptable.
+            OutcomeUnknown: No answer came. Call again.
+
+        Crash safety:
+            Each version is durable before it is current; a secret is at its old state, at
+            its new one, or at its old one with versions that no stage points at.
+        """
+        ...
+
 
 class DriftKind(StrEnum):
     """What happened to a live value behind Keyturn's back."""
@@ -244,21 +274,7 @@ class Digester(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """
-    What a check saw.
-
-    Args:
-        method: What was done, such as `login refused`.
-        detail: The other side's words, shortened; never a value.
-    """
-
-    method: str
-    detail: str
-
-
-class RotationKind(Protocol):
+class RotationKind(Triable, Protocol):
     """
     The steps of one kind of secret. It supplies steps, never control flow.
 
@@ -401,6 +417,15 @@ class RotationKind(Protocol):
         ...
 
 
+@runtime_checkable
+class NamingKind(Protocol):
+    """A kind at whose target a person can find what was made, and end it."""
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return what the target calls *pending*, and how a person ends it; asks nothing."""
+        ...
+
+
 class Supplier(Protocol):
     """Where the values come from that only a person can fetch."""
 
@@ -460,7 +485,3 @@ class KindContext:
     entropy: Entropy
     companions: Mapping[str, Values] = field(default_factory=dict)
     siblings: Mapping[str, Values] = field(default_factory=dict)
-
-
-# Named here so that rooms that pass fields around need not import the model.
-Fields = Mapping[FieldName, SecretValue]

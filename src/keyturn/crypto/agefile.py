@@ -14,7 +14,15 @@ from typing import Any
 from keyturn.core.value import SecretValue
 from keyturn.errors import Corrupt, Sealed, UsageError
 
-__all__ = ["is_recipient", "open_text", "parse_identities", "recipients_of", "seal_text"]
+__all__ = [
+    "identity_of",
+    "is_recipient",
+    "open_text",
+    "parse_identities",
+    "recipient_of",
+    "recipients_of",
+    "seal_text",
+]
 
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _IDENTITY = re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")
@@ -31,13 +39,13 @@ def parse_identities(file: SecretValue) -> list[SecretValue]:
     lines = [line.strip() for line in file.reveal().splitlines()]
     found = [SecretValue(line) for line in lines if _IDENTITY.fullmatch(line)]
     for identity in found:
-        _identity(identity)
+        identity_of(identity)
     return found
 
 
 def recipients_of(identities: Sequence[SecretValue]) -> list[str]:
     """Return the public recipient of each of *identities*."""
-    return [str(_identity(identity).to_public()) for identity in identities]
+    return [str(identity_of(identity).to_public()) for identity in identities]
 
 
 def seal_text(data: SecretValue, recipients: Sequence[str]) -> str:
@@ -48,19 +56,10 @@ def seal_text(data: SecretValue, recipients: Sequence[str]) -> str:
         UsageError: There is no recipient, or one is malformed.
     """
     import pyrage
-    from pyrage import x25519
 
     if not recipients:
         raise UsageError("an age file needs a recipient")
-    keys = []
-    for text in recipients:
-        try:
-            keys.append(x25519.Recipient.from_str(text))
-        except pyrage.RecipientError:
-            raise UsageError(
-                f"`{text[:100]}` is not an age recipient",
-                hint="`age-keygen -y` prints the one of an identity; it starts with `age1`",
-            ) from None
+    keys = [recipient_of(text) for text in recipients]
     sealed: bytes = pyrage.encrypt(data.reveal(), keys, armored=True)
     return sealed.decode("ascii")
 
@@ -79,7 +78,7 @@ def open_text(sealed: str, identities: Sequence[SecretValue], *, what: str) -> S
     import pyrage
 
     try:
-        keys = [_identity(identity) for identity in identities]
+        keys = [identity_of(identity) for identity in identities]
         return SecretValue(pyrage.decrypt(sealed.encode("utf-8"), keys))
     except (pyrage.DecryptError, ValueError) as error:
         # The library tells the two apart by its text alone.
@@ -88,7 +87,32 @@ def open_text(sealed: str, identities: Sequence[SecretValue], *, what: str) -> S
         raise Corrupt(f"{what} is damaged: it does not open") from None
 
 
-def _identity(identity: SecretValue) -> Any:
+def recipient_of(text: str) -> Any:
+    """
+    Return the library's recipient for *text*.
+
+    Raises:
+        UsageError: It is malformed.
+    """
+    import pyrage
+    from pyrage import x25519
+
+    try:
+        return x25519.Recipient.from_str(text)
+    except pyrage.RecipientError:
+        raise UsageError(
+            f"`{text[:100]}` is not an age recipient",
+            hint="`age-keygen -y` prints the one of an identity; it starts with `age1`",
+        ) from None
+
+
+def identity_of(identity: SecretValue) -> Any:
+    """
+    Return the library's identity for *identity*.
+
+    Raises:
+        Corrupt: It is damaged.
+    """
     import pyrage
     from pyrage import x25519
 

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
         SystemdReload,
     )
     from keyturn.deliver.reload import reload_consumer
+    from keyturn.deliver.rollout import (
+        RolloutReload,
+        Workload,
+        require_restartable,
+        restart_workload,
+    )
+    from keyturn.deliver.swarm import ServiceUpdater, SwarmUpdate
 
 __all__ = [
     "DANGEROUS_NAMES",
@@ -54,8 +61,12 @@ __all__ = [
     "Reload",
     "RenderTarget",
     "Rendering",
+    "RolloutReload",
+    "ServiceUpdater",
     "SignalReload",
+    "SwarmUpdate",
     "SystemdReload",
+    "Workload",
     "Written",
     "check_names",
     "check_variables",
@@ -66,12 +77,14 @@ __all__ = [
     "reload_consumer",
     "render",
     "require_place",
+    "require_restartable",
+    "restart_workload",
     "versions_text",
     "wait_healthy",
     "write_rendered",
 ]
 
-_HOMES = ("environment", "model", "formats", "files", "reload", "health")
+_HOMES = ("environment", "model", "formats", "files", "reload", "health", "rollout", "swarm")
 
 
 def __getattr__(name: str) -> object:

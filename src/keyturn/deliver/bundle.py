@@ -11,6 +11,7 @@ The sealed bundle (age format, one an environment) decrypts to:
     manifest MTIME_NS CTIME_NS SIZE INODE  of keyturn.toml when it was compiled
     database DEVICE INODE                 of store.db
     generation MARK                       must equal the key folder's `generation.NAME`
+    recheck WORD...                       of a store of others: how to ask it, see below
     consumer NAME CONFIG SECRET...        CONFIG is `config` or `-`
     lacking SECRET VARIABLE               a required secret that has no value
     unfit SECRET VARIABLE                 what no environment may carry; SECRET is `-` for a setting
@@ -26,6 +27,11 @@ while the control database's write transaction is held. Whoever changes a
 current value raises the generation before the commit; whoever builds a bundle
 reads the values and the generation under the same lock. So a bundle whose
 generation matches holds the values that are current, wherever a process died.
+
+What lies in a store of others changes without a new generation, so its bundle has a
+short life. The lines `recheck` say how `keyturn._fastread` asks the store itself, at the
+end of that life, whether anything has changed; they hold no secret. `keyturn.stores`
+writes them (`Rechecked`), and the first is `recheck kind KIND`.
 
 That is so of one store. Whoever lets another take its place without the rollback
 anchor's leave (none there, or `--accept-rollback`) first makes every bundle stale.
@@ -84,6 +90,7 @@ class BundleContent:
         database_stamp: The first of `fast.database_stamps`, of the store it was read from.
         consumers: The secrets of each, and whether it gets the plain settings.
         lacking: Required secrets without a value, with the variable that needs it.
+        recheck: The words of each line that says how the store can be asked.
     """
 
     store_id: str
@@ -97,6 +104,7 @@ class BundleContent:
     config: Mapping[VariableName, str]
     secrets: Sequence[SecretEntry]
     lacking: Sequence[tuple[SecretName, str]] = field(default=())
+    recheck: Sequence[Sequence[str]] = field(default=())
 
 
 def encode(content: BundleContent) -> SecretValue:
@@ -111,6 +119,7 @@ def encode(content: BundleContent) -> SecretValue:
         f"database {content.database_stamp}",
         f"generation {content.generation}",
     ]
+    head += [" ".join(["recheck", *words]) for words in content.recheck]
     for consumer, (config, names) in content.consumers.items():
         head.append(" ".join(["consumer", consumer, "config" if config else "-", *names]))
     head += [f"lacking {name} {variable}" for name, variable in content.lacking]
@@ -182,12 +191,23 @@ class BundleFiles:
         generation = new_id(self._entropy)
         path = self._generation_path(environment)
         failpoints.hit("bundle.invalidate")
+        mark = f"{generation}\n".encode("ascii")
         try:
-            _write_mark(path, f"{generation}\n".encode("ascii"))
+            try:
+                _write_mark(path, mark)
+            except OSError:
+                # Never a mark of ours: after a power cut the old one might be back.
+                if _is_ours(path):
+                    raise
+                _clear(path)
+                _write_mark(path, mark)
         except OSError as error:
+            in_the_way = path.is_dir()
             raise Unavailable(
                 f"`{path}` cannot be written: {error.strerror}",
-                hint="check the folder's permissions and free space",
+                hint="it is a folder, and none of Keyturn's: move it away"
+                if in_the_way
+                else "check the folder's permissions and free space",
                 code="bundle.unavailable",
             ) from error
         failpoints.hit("bundle.invalidated")
@@ -249,7 +269,7 @@ class BundleFiles:
             _write_mark(path, stamp.encode("ascii"), sync=False)
         except OSError:
             # A link, a pipe, or somebody else's: it would keep `run` slow for ever.
-            path.unlink(missing_ok=True)
+            _clear(path)
             _write_mark(path, stamp.encode("ascii"), sync=False)
         failpoints.hit("bundle.remembered")
 
@@ -276,12 +296,38 @@ def _write_mark(path: Path, mark: bytes, *, sync: bool = True) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     try:
+        if not _is_our_file(os.fstat(descriptor)):
+            raise PermissionError(errno.EACCES, "it is no plain file, or not yours")
         # In place: a torn write is another mark, hence stale too.
         _write(descriptor, mark)
         if sync:
             os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_our_file(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return _is_our_file(path.lstat())
+    except OSError:
+        return False
+
+
+def _clear(path: Path) -> None:
+    """
+    Remove what has taken the place of a file of ours at *path*.
+
+    Raises:
+        OSError: It is a folder with something in it, or may not be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _overwrite(path: Path, data: bytes) -> bool:
@@ -293,8 +339,7 @@ def _overwrite(path: Path, data: bytes) -> bool:
     try:
         status = os.fstat(descriptor)
         # One with a second name is a backup's too, which must stay as it is.
-        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not ours or status.st_nlink != 1:
+        if not _is_our_file(status) or status.st_nlink != 1:
             return False
         failpoints.hit("bundle.write")
         _write(descriptor, data)

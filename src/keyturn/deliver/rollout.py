@@ -24,7 +24,7 @@ from keyturn.errors import (
     VerificationFailed,
 )
 
-__all__ = ["RolloutReload", "Workload", "restart_workload"]
+__all__ = ["RolloutReload", "Workload", "require_restartable", "restart_workload"]
 
 _ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
 _FIELD_MANAGER: Final = "keyturn"
@@ -97,6 +97,20 @@ def restart_workload(
         pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
 
 
+def require_restartable(reload: RolloutReload, api: KubernetesApi) -> None:
+    """
+    Refuse a workload that `restart_workload` could not restart; nothing is changed.
+
+    Raises:
+        DeliveryError: It is not there, would keep pods as they are, or we may not change it.
+        Unavailable: No answer.
+        AccessDenied: We may not look at it.
+    """
+    one = _One(reload, api)
+    _require_whole(one.look(), reload.workload, one)
+    one.require_right()
+
+
 class _One:
     def __init__(self, reload: RolloutReload, api: KubernetesApi) -> None:
         namespace = reload.namespace or api.namespace or "default"
@@ -114,6 +128,15 @@ class _One:
                 f"`kubectl -n {self._namespace} get {self._reload.workload}` lists what there is",
             )
         return found
+
+    def require_right(self) -> None:
+        kind, name = f"{self._reload.workload}s", self._reload.name
+        if not self._api.may("patch", kind, namespace=self._namespace, name=name, group="apps"):
+            raise _refused(
+                f"keyturn's login may not restart {self.about}",
+                f"bind it to a Role of the namespace `{self._namespace}` that has get and patch"
+                f" of {kind} in the group apps",
+            )
 
     def restart(self, stamp: str) -> int:
         """Change the annotation to *stamp* where it is not; return the generation with it."""

@@ -50,10 +50,12 @@ class SwarmUpdate:
     Args:
         services: By name, in the order in which they are updated.
         secrets: The swarm's secret that is current, by the name a container has it by.
+        spared: Names that a service may do without.
     """
 
     services: tuple[str, ...]
     secrets: Mapping[str, str]
+    spared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,12 @@ class _Wanted:
     Args:
         by_key: (id, name) of the current secret, by key.
         family: The key of every secret that is or was of this environment, by id.
+        spared: Keys that a service may do without.
     """
 
     by_key: Mapping[str, tuple[str, str]]
     family: Mapping[str, str]
+    spared: frozenset[str]
 
     def key(self, reference: Mapping[str, Any]) -> str | None:
         """Return the key that *reference* of a service stands for, or None."""
@@ -112,13 +116,21 @@ class ServiceUpdater:
             Unavailable: The manager did not answer.
             OutcomeUnknown: No answer to an update. Call again.
         """
-        wanted = self._wanted(update)
-        for name in update.services:
-            _require_all(self._service(name), name, wanted)
+        wanted = self._required(update)
         changed = [name for name in update.services if self._swap(name, wanted)]
         if not changed:
             return "every service had its secrets already"
         return "updated " + ", ".join(f"`{name}`" for name in changed)
+
+    def require(self, update: SwarmUpdate) -> None:
+        """
+        Refuse services that `update` could not bring to new secrets; nothing is changed.
+
+        Raises:
+            DeliveryError: A service or a secret is missing, or a service lacks one.
+            Unavailable: The manager did not answer.
+        """
+        self._required(update)
 
     def differences(self, update: SwarmUpdate) -> list[str]:
         """
@@ -135,6 +147,8 @@ class ServiceUpdater:
             found = {wanted.key(reference): reference for reference in references}
             for key, (secret_id, secret_name) in sorted(wanted.by_key.items()):
                 reference = found.get(key)
+                if reference is None and key in wanted.spared:
+                    continue
                 if reference is None:
                     said.append(f"service `{name}` has no `{key}`")
                 elif reference["SecretID"] != secret_id:
@@ -146,6 +160,12 @@ class ServiceUpdater:
                         f" not from `{secret_name}`"
                     )
         return said
+
+    def _required(self, update: SwarmUpdate) -> _Wanted:
+        wanted = self._wanted(update)
+        for name in update.services:
+            _require_all(self._service(name), name, wanted)
+        return wanted
 
     def _wanted(self, update: SwarmUpdate) -> _Wanted:
         by_key: dict[str, tuple[str, str]] = {}
@@ -162,7 +182,7 @@ class ServiceUpdater:
         family = {secret_id: key for key, (secret_id, _) in by_key.items()}
         for stem in stems - {""}:
             family |= self._family(stem)
-        return _Wanted(by_key, family)
+        return _Wanted(by_key, family, update.spared)
 
     def _family(self, stem: str) -> dict[str, str]:
         listed = self._engine.get("/secrets", label=[f"{_STEM_LABEL}={stem}"])
@@ -276,7 +296,7 @@ def _swapped(spec: Mapping[str, Any], wanted: _Wanted) -> Mapping[str, Any]:
 def _require_all(service: Any, name: str, wanted: _Wanted) -> None:
     has = {wanted.key(reference) for reference in _references(service["Spec"])}
     for key, (_, secret_name) in sorted(wanted.by_key.items()):
-        if key not in has:
+        if key not in has and key not in wanted.spared:
             raise _failed(
                 f"the service `{name}` has no secret under the name `{key}`",
                 f"docker service update --secret-add source={secret_name},target={key} {name}",

@@ -17,12 +17,15 @@ from keyturn.manifest.consumers import (
     Consumer,
     Health,
     HttpReload,
+    KubernetesReload,
     Reload,
     Render,
     RenderFormat,
     SignalReload,
+    SwarmReload,
     SystemdAction,
     SystemdReload,
+    Workload,
 )
 from keyturn.manifest.durations import format_duration, parse_duration
 from keyturn.manifest.kinds import (
@@ -40,6 +43,7 @@ from keyturn.manifest.kinds import (
 )
 from keyturn.manifest.loading import load
 from keyturn.manifest.model import (
+    BackupSettings,
     Contacts,
     Environment,
     Manifest,
@@ -71,6 +75,7 @@ __all__ = [
     "KINDS",
     "VALUE",
     "Adoption",
+    "BackupSettings",
     "CommandReload",
     "ComposeReload",
     "Consumer",
@@ -85,6 +90,7 @@ __all__ = [
     "Health",
     "HttpReload",
     "KindSpec",
+    "KubernetesReload",
     "LiveKeys",
     "Making",
     "Manifest",
@@ -101,12 +107,14 @@ __all__ = [
     "StoreKind",
     "StoreSettings",
     "Strategy",
+    "SwarmReload",
     "SystemdAction",
     "SystemdReload",
     "TargetValue",
     "TomlValue",
     "Update",
     "Window",
+    "Workload",
     "add_secret",
     "adopt",
     "draft",

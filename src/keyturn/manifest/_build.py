@@ -16,15 +16,19 @@ from keyturn.manifest.consumers import (
     Consumer,
     Health,
     HttpReload,
+    KubernetesReload,
     Reload,
     Render,
     RenderFormat,
     SignalReload,
+    SwarmReload,
     SystemdAction,
     SystemdReload,
+    Workload,
 )
 from keyturn.manifest.durations import parse_duration
 from keyturn.manifest.model import (
+    BackupSettings,
     Contacts,
     Environment,
     Project,
@@ -36,6 +40,7 @@ from keyturn.manifest.strength import holds_value
 from keyturn.manifest.windows import Window, is_timezone, parse_window
 
 __all__ = [
+    "build_backup",
     "build_config",
     "build_consumers",
     "build_contacts",
@@ -43,6 +48,7 @@ __all__ = [
     "build_project",
     "build_schedule",
     "build_stores",
+    "may_have_swarm",
 ]
 
 _DEFAULT = "default"
@@ -74,6 +80,12 @@ def build_schedule(document: Mapping[str, object], faults: Faults) -> ScheduleSe
         jitter_percent=default.jitter_percent if percent is None else percent,
         pair_distance=distance or default.pair_distance,
     )
+
+
+def build_backup(document: Mapping[str, object]) -> BackupSettings:
+    """Return `[backup]`."""
+    table = _read.table(document, "backup") or {}
+    return BackupSettings(recipients=_read.texts(table, "recipients") or ())
 
 
 def build_contacts(
@@ -128,6 +140,18 @@ def build_stores(document: Mapping[str, object], faults: Faults) -> dict[StoreNa
         if store is not None:
             stores[store.name] = store
     return stores
+
+
+def may_have_swarm(
+    document: Mapping[str, object],
+    stores: Mapping[StoreName, StoreSettings],
+    environments: Mapping[EnvironmentName, Environment],
+) -> bool:
+    """Tell whether an environment's store is a swarm, or is too faulty to tell."""
+    if len(stores) < len(_read.tables(document, "stores")):
+        return True
+    used = {environment.store for environment in environments.values()}
+    return any(each.kind is StoreKind.SWARM for each in stores.values() if each.name in used)
 
 
 def build_environments(
@@ -256,6 +280,8 @@ def build_consumers(
     secrets: Mapping[str, object],
     admins: frozenset[str],
     faults: Faults,
+    *,
+    swarm: bool,
 ) -> dict[ConsumerName, Consumer]:
     """
     Return `[consumers]`.
@@ -263,6 +289,7 @@ def build_consumers(
     Args:
         secrets: Every declared name, faulty ones too.
         admins: The secrets that administer others; a `"*"` leaves them out.
+        swarm: The versions of an environment may live in a swarm.
     """
     consumers: dict[ConsumerName, Consumer] = {}
     for name, table in _read.tables(document, "consumers").items():
@@ -281,7 +308,7 @@ def build_consumers(
             secrets=tuple(SecretName(n) for n in secrets if n in chosen),
             config=_read.flag(table, "config", default=True),
             render=_render(table, (*path, "render"), faults),
-            reload=_reload(table),
+            reload=_reload(table, (*path, "reload"), faults, swarm=swarm),
             health=_health(table, (*path, "health"), faults),
         )
     return consumers
@@ -304,10 +331,35 @@ def _render(consumer: Mapping[str, object], path: Path, faults: Faults) -> Rende
     )
 
 
-def _reload(consumer: Mapping[str, object]) -> Reload | None:
+def _reload(
+    consumer: Mapping[str, object], path: Path, faults: Faults, *, swarm: bool
+) -> Reload | None:
     table = _read.table(consumer, "reload")
     if table is None:
         return None
+    services = _read.texts(table, "swarm")
+    if services:
+        if not swarm:
+            message = "no environment has its versions in a swarm, whose secrets services get"
+            faults.add((*path, "swarm"), message, 'give one a store with `kind = "swarm"`')
+        return SwarmReload(services)
+    return _workload(table) or _on_machine(table)
+
+
+def _workload(table: Mapping[str, object]) -> KubernetesReload | None:
+    kind, slash, name = (_read.text(table, "kubernetes") or "").partition("/")
+    if not slash:
+        return None
+    return KubernetesReload(
+        Workload(kind),
+        name,
+        _read.text(table, "namespace"),
+        _read.text(table, "context"),
+        _read.text(table, "kubeconfig"),
+    )
+
+
+def _on_machine(table: Mapping[str, object]) -> Reload | None:
     signal, pid_file = _read.text(table, "signal"), _read.text(table, "pid_file")
     if signal is not None and pid_file is not None:
         return SignalReload(signal, pid_file)

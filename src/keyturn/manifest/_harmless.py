@@ -100,6 +100,8 @@ _LONGEST_WORD = 20
 _SHORT_PIECE = 6
 _SHORT_ID = 12
 _LONG_PIECE = 12
+_PORT_DIGITS = 5
+_LAST_PORT = 65_535
 
 
 def is_harmless(name: str, text: str) -> bool:
@@ -120,6 +122,9 @@ def is_harmless(name: str, text: str) -> bool:
 
 def _fits(last: list[str], name: str, text: str) -> bool:
     """Tell whether *text* is what the *last* word of *name* promises."""
+    if last in (["port"], ["ports"]) and text.isdecimal():
+        # What is no port may be somebody's code.
+        return len(text) <= _PORT_DIGITS and int(text) <= _LAST_PORT
     if _describes(name):
         return not _looks_drawn(text)
     if last and last[0] in _DIGESTS:

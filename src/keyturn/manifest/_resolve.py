@@ -22,8 +22,10 @@ from keyturn.manifest.consumers import (
     ComposeReload,
     Consumer,
     HttpReload,
+    KubernetesReload,
     Reload,
     SignalReload,
+    SwarmReload,
     SystemdReload,
 )
 from keyturn.manifest.kinds import Strategy
@@ -40,6 +42,11 @@ _URL_HOST = re.compile(r"https?://(\[[^\]]*\]|[^/:?#]*)")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _LAST_PORT = 65_535
+# As Kubernetes and Swarm have them.
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL, re.ASCII)
+_WORKLOAD = re.compile(rf"{_LABEL}(\.{_LABEL}){{0,3}}", re.ASCII)
+_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +298,37 @@ class Scope:
                 url = self._fill(reload.url, (*path, "http"))
                 self._check_url(url, (*path, "http"))
                 return replace(reload, url=url)
+            case KubernetesReload() | SwarmReload():
+                return self._elsewhere(reload, path)
             case _:
                 # A command is run as it stands: `${...}` may be its own language.
                 return reload
+
+    def _elsewhere(self, reload: KubernetesReload | SwarmReload, path: Path) -> Reload:
+        if isinstance(reload, SwarmReload):
+            services = tuple(
+                self._name(name, (*path, "swarm", place), _SERVICE)
+                for place, name in enumerate(reload.services)
+            )
+            return replace(reload, services=services)
+
+        def filled(key: str, text: str | None) -> str | None:
+            return text and self._fill(text, (*path, key))
+
+        namespace = reload.namespace
+        return replace(
+            reload,
+            name=self._name(reload.name, (*path, "kubernetes"), _WORKLOAD),
+            namespace=namespace and self._name(namespace, (*path, "namespace"), _NAMESPACE),
+            context=filled("context", reload.context),
+            kubeconfig=filled("kubeconfig", reload.kubeconfig),
+        )
+
+    def _name(self, text: str, path: Path, form: re.Pattern[str]) -> str:
+        found = self._fill(text, path)
+        if not _REFERENCE.search(found) and not form.fullmatch(found):
+            self._fault(path, "is not a name that can be there", "write it as the other side does")
+        return found
 
     def _check_inside(self, where: str, path: Path) -> None:
         parts = where.split("/")

@@ -14,12 +14,15 @@ __all__ = [
     "Consumer",
     "Health",
     "HttpReload",
+    "KubernetesReload",
     "Reload",
     "Render",
     "RenderFormat",
     "SignalReload",
+    "SwarmReload",
     "SystemdAction",
     "SystemdReload",
+    "Workload",
 ]
 
 
@@ -94,7 +97,49 @@ class HttpReload:
     url: str
 
 
-Reload = SignalReload | CommandReload | SystemdReload | ComposeReload | HttpReload
+class Workload(StrEnum):
+    """What has pods that Kubernetes replaces one after the other."""
+
+    DEPLOYMENT = "deployment"
+    STATEFULSET = "statefulset"
+    DAEMONSET = "daemonset"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesReload:
+    """
+    Restart the pods of a workload, and wait until the new ones are ready.
+
+    What is None is that of the environment's store, where that is Kubernetes too.
+
+    Args:
+        context: Of the kubeconfig.
+        kubeconfig: Where it is not the usual one.
+    """
+
+    workload: Workload
+    name: str
+    namespace: str | None = None
+    context: str | None = None
+    kubeconfig: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmReload:
+    """Bring *services* to the secrets of the swarm that the environment's store keeps current."""
+
+    services: tuple[str, ...]
+
+
+Reload = (
+    SignalReload
+    | CommandReload
+    | SystemdReload
+    | ComposeReload
+    | HttpReload
+    | KubernetesReload
+    | SwarmReload
+)
 
 
 @dataclass(frozen=True, slots=True)

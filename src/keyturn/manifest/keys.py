@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cache
 
-from keyturn.manifest.consumers import RenderFormat, SystemdAction
+from keyturn.manifest.consumers import RenderFormat, SystemdAction, Workload
 from keyturn.manifest.durations import DURATION_PATTERN
 from keyturn.manifest.kinds import GenerateFormat, Priority, SecretKind, Strategy
 from keyturn.manifest.shapes import Choice, Flag, Key, ListOf, MapOf, Number, Table, Text
@@ -33,10 +33,13 @@ _DURATION = Text('a duration such as "90d" (s, m, h, d or w)', DURATION_PATTERN)
 _LINE = Text("one line of text", r"[^\x00-\x1f\x7f]*", max_length=500, empty=True)
 _ADDRESS = Text("an address such as `mailto:security@example.com`", r"[^\x00-\x20\x7f]+")
 _URL = Text("an address such as `http://127.0.0.1:8080/health`", r"https?://[^\x00-\x20\x7f]+")
+_RECIPIENT = Text("an age recipient, `age1...`", r"age1[02-9ac-hj-np-z]{58}")
 _WINDOW = Text(
     'a window such as "2026-12-20..2027-01-05" or "fri 16:00..mon 08:00"', WINDOW_PATTERN
 )
 _SETTING = Text("a text", r"[^\x00]*", empty=True)
+# What Docker and Kubernetes take as a name, and settings to be filled in.
+_FILLED = r"([A-Za-z0-9._-]|\$\{[A-Za-z_][A-Za-z0-9_]*\})+"
 _INTEGER = Number(-(2**63), 2**63 - 1)
 _PLAIN = Choice((_SETTING, _INTEGER, Flag()), "a text, a whole number or `true`/`false`")
 
@@ -67,6 +70,7 @@ def manifest_table() -> Table:
                 "Where versions live; without any there is one called `local`.",
             ),
             Key("schedule", _schedule(), "When the schedule acts."),
+            Key("backup", _backup(), "What every backup is made with."),
             Key(
                 "config",
                 MapOf(_VARIABLE, _setting(), "a table of plain settings", high=5_000),
@@ -137,6 +141,14 @@ def _schedule() -> Table:
             ),
         ),
         "`[schedule]`",
+    )
+
+
+def _backup() -> Table:
+    recipients = ListOf(_RECIPIENT, "a list of age recipients", high=100)
+    return Table(
+        (Key("recipients", recipients, "Who can open it, beside those that the command names."),),
+        "`[backup]`",
     )
 
 
@@ -229,6 +241,14 @@ def _reload() -> Table:
     argument = Text("one argument", r"[^\x00]*", empty=True)
     command = ListOf(argument, "a list of arguments", low=1, high=256, unique=False)
     actions = _choices(SystemdAction, "an action")
+    kinds = "|".join(Workload)
+    workload = Text("a workload such as `deployment/backend`", rf"({kinds})/{_FILLED}")
+    services = ListOf(
+        Text("a service's name such as `clipper_backend`", _FILLED),
+        "a list of services",
+        low=1,
+        high=100,
+    )
     return Table(
         (
             Key("signal", signal, "The signal that it reloads on, without `SIG`."),
@@ -239,14 +259,22 @@ def _reload() -> Table:
             Key("compose", word, "The compose service that it is."),
             Key("file", word, "The compose file."),
             Key("http", _URL, "Where an empty POST reloads it."),
+            Key("kubernetes", workload, "The workload whose pods are replaced."),
+            Key("namespace", word, "Its namespace; that of the environment's store if left out."),
+            Key("context", word, "The kubeconfig's context, where it is not that of the store."),
+            Key("kubeconfig", word, "The kubeconfig, where it is not that of the store."),
+            Key("swarm", services, "The services that get the new secrets, one after the other."),
         ),
         "`reload`",
-        one_of=("signal", "command", "systemd", "compose", "http"),
+        one_of=("signal", "command", "systemd", "compose", "http", "kubernetes", "swarm"),
         together=(
             ("signal", "pid_file"),
             ("pid_file", "signal"),
             ("action", "systemd"),
             ("file", "compose"),
+            ("namespace", "kubernetes"),
+            ("context", "kubernetes"),
+            ("kubeconfig", "kubernetes"),
         ),
     )
 

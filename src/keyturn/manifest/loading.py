@@ -66,7 +66,8 @@ def _load(source: str, raw: Mapping[str, object], faults: Faults) -> Manifest:
     tables = _read.tables(document, "secrets")
     secrets = _secrets(tables, project, environments, faults)
     declared = _read.table(raw, "secrets") or {}
-    consumers = _build.build_consumers(document, declared, _admins(tables), faults)
+    swarm = _build.may_have_swarm(document, stores, environments)
+    consumers = _build.build_consumers(document, declared, _admins(tables), faults, swarm=swarm)
     resolved = {}
     resolved_consumers = {}
     for name in environments:
@@ -85,6 +86,7 @@ def _load(source: str, raw: Mapping[str, object], faults: Faults) -> Manifest:
         resolved=MappingProxyType(resolved),
         resolved_consumers=MappingProxyType(resolved_consumers),
         schedule=_build.build_schedule(document, faults),
+        backup=_build.build_backup(document),
     )
 
 

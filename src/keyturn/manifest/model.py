@@ -36,6 +36,7 @@ from keyturn.manifest.stores import StoreSettings
 from keyturn.manifest.windows import Window
 
 __all__ = [
+    "BackupSettings",
     "Contacts",
     "Environment",
     "Manifest",
@@ -88,6 +89,18 @@ class ScheduleSettings:
 
     jitter_percent: int = 5
     pair_distance: timedelta = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSettings:
+    """
+    What every backup is made with.
+
+    Args:
+        recipients: The age recipients that can open it.
+    """
+
+    recipients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +203,7 @@ class Manifest:
     resolved: Mapping[EnvironmentName, Mapping[SecretName, Secret]]
     resolved_consumers: Mapping[EnvironmentName, Mapping[ConsumerName, Consumer]]
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    backup: BackupSettings = field(default_factory=BackupSettings)
     warnings: tuple[Problem, ...] = ()
 
     def environment(self, name: str) -> Environment:

@@ -209,7 +209,7 @@ def build_store(name: str, table: Mapping[str, object], faults: Faults) -> Store
         kind,
         MappingProxyType(options),
         keys=LiveKeys(_read.text(table, "keys") or usual),
-        cache=cache or timedelta(minutes=1),
+        cache=timedelta(minutes=1) if cache is None else cache,
     )
 
 

@@ -7,9 +7,9 @@ two with a store, a kind's steps and the delivery.
 
 from keyturn.rotate.journal import Event, Journal, Rotation, State
 from keyturn.rotate.ports import DeliveryPort, Listener, Progress, Recorder
-from keyturn.rotate.rehearsal import Rehearsed, rehearse
+from keyturn.rotate.rehearsal import Rehearsed, rehearsal_token, rehearse
 from keyturn.rotate.runner import Report, Runner
-from keyturn.rotate.saga import End, Plan, Step, steps_ahead
+from keyturn.rotate.saga import End, Plan, Step, steps_ahead, turned_step
 
 __all__ = [
     "DeliveryPort",
@@ -26,6 +26,8 @@ __all__ = [
     "Runner",
     "State",
     "Step",
+    "rehearsal_token",
     "rehearse",
     "steps_ahead",
+    "turned_step",
 ]

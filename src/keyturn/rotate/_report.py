@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keyturn.errors import KeyturnError, NotYet, OutcomeUnknown, RotationFailed
-from keyturn.rotate._rows import Rotation, State
+from keyturn.rotate._rows import PERSON, TIME, Rotation, State
 
-__all__ = ["GIVEN_UP", "Report"]
+__all__ = ["GIVEN_UP", "Report", "waiting_of"]
 
 GIVEN_UP = "rotation.given-up"
 
@@ -82,3 +82,10 @@ class Report:
                 hint=hint,
                 code="rotation.stuck",
             ) from self.failure
+
+
+def waiting_of(rotation: Rotation) -> NotYet | None:
+    """Return why *rotation* waits at its step; None where it does not."""
+    if rotation.error_code not in (PERSON, TIME):
+        return None
+    return NotYet(rotation.error or "", person=rotation.waits_for_person)

@@ -7,7 +7,7 @@ store says is in use, whoever changed that meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,12 +48,24 @@ _Work: TypeAlias = "Callable[[Steps, Rotation], Effect]"
 
 
 class Steps:
-    """The steps of one rotation, over its kind, its store and its delivery."""
+    """
+    The steps of one rotation, over its kind, its store and its delivery.
+
+    Args:
+        swept: Tokens of what no rotation made and nobody uses, ended before `create`.
+    """
 
     def __init__(
-        self, kind: RotationKind, *, store: Store, delivery: DeliveryPort, journal: Journal
+        self,
+        kind: RotationKind,
+        *,
+        store: Store,
+        delivery: DeliveryPort,
+        journal: Journal,
+        swept: Sequence[Token] = (),
     ) -> None:
         self._kind = kind
+        self._swept = swept
         self._store = store
         self._delivery = delivery
         self._journal = journal
@@ -76,7 +88,7 @@ class Steps:
         old = self._old(rotation)
         if old is not None:
             # What was carried out after the rotation that had asked for it was over.
-            for earlier in self._earlier(rotation):
+            for earlier in (*self._swept, *self._earlier(rotation)):
                 self._kind.sweep(earlier, current=old)
         values = self._kind.create(old, token=token)
         origin = Origin.GENERATED if rotation.plan.is_birth else Origin.ROTATED
@@ -140,23 +152,57 @@ class Steps:
         """
         Return the tokens of the rotations since the last one that went well, and its own.
 
-        Without those that made what a person may have set by hand since: it lacks the
-        name that the provider knows it by, so that a kind could not tell and spare it.
+        None of a rotation that a person gave up, nor of one before it: what is in use is
+        then that person's to say. None whose value a person may have set since: it lacks
+        the name that the provider knows it by, so that a kind could not tell and spare it.
         """
-        history = self._journal.history(rotation.ref, limit=_SWEPT)
-        old = self._store.read(rotation.ref, _old_number(rotation)).version
-        by_hand = old.origin not in (Origin.ROTATED, Origin.GENERATED)
+        history = [
+            found
+            for found in self._journal.history(rotation.ref, limit=_SWEPT)
+            if found.id != rotation.id
+        ]
+        given_up = [each.started_at for each in history if each.state is State.GIVEN_UP]
+        by_hand = self._last_by_hand(rotation)
         for found in sorted(history, key=_newest_first):
-            # What a person has ended is a person's to clean up.
-            if found.id != rotation.id and found.state is not State.GIVEN_UP:
-                if found.new_version is None or not by_hand:
+            # By the times too: of two measures, the one that ends less counts here.
+            if found.state is State.GIVEN_UP or any(at >= found.started_at for at in given_up):
+                return
+            made = found.new_version
+            if found.state is State.DONE and not found.plan.is_birth:
+                if made == rotation.plan.old_version:
                     yield Token(found.id)
-                if found.state is State.DONE and not found.plan.is_birth:
-                    return
+                # Otherwise what it made was put out of use by a person, and not ended.
+                return
+            # What was current when it began was not made by it.
+            if made is None or by_hand <= (found.plan.old_version or 0):
+                yield Token(found.id)
+
+    def _last_by_hand(self, rotation: Rotation) -> int:
+        """Return the newest version that a person gave; 0 where there is none."""
+        ours = (Origin.ROTATED, Origin.GENERATED)
+        shells = self._store.history(rotation.ref)
+        return max((shell.number for shell in shells if shell.origin not in ours), default=0)
 
     def prove(self, rotation: Rotation) -> Effect:
         old, current = self._known_old(rotation), self._new(rotation)
-        return _seen(self._kind.prove_dead(old, current=current))
+        seen = self._kind.prove_dead(old, current=current)
+        return Effect((_words(seen), *self._left_behind(rotation)))
+
+    def _left_behind(self, rotation: Rotation) -> Iterator[str]:
+        """Return what this rotation did not end, of those that were given up before it."""
+        settled = (None, rotation.plan.old_version, rotation.new_version)
+        left: set[int] = set()
+        history = self._journal.history(rotation.ref, limit=_SWEPT)
+        for found in sorted(history, key=_newest_first):
+            if found.state is State.DONE and found.id != rotation.id:
+                break
+            if found.state is State.GIVEN_UP:
+                left |= {n for n in (found.plan.old_version, found.new_version) if n not in settled}
+        for number in sorted(left):
+            yield (
+                f"version {number} was left to a person when a rotation was given up, and may"
+                f" still work: see `keyturn test {rotation.ref.name} -e {rotation.ref.environment}`"
+            )
 
     def demote(self, rotation: Rotation) -> Effect:
         number, old = _new_number(rotation), _fallback_number(rotation)
@@ -243,7 +289,11 @@ def _newest_first(rotation: Rotation) -> tuple[int, bool]:
 
 
 def _seen(evidence: Evidence) -> Effect:
-    return Effect((f"{evidence.method}: {evidence.detail}",))
+    return Effect((_words(evidence),))
+
+
+def _words(evidence: Evidence) -> str:
+    return f"{evidence.method}: {evidence.detail}"
 
 
 def _moved(rotation: Rotation, current: int | None) -> Conflict:

@@ -234,7 +234,7 @@ class Journal:
             Conflict: It is held, or another process was faster.
         """
         if rotation.owner != owner and self.is_held(rotation):
-            raise _already_running(rotation)
+            raise _already_open(rotation, held=True)
         after = replace(
             self._renewed(rotation),
             state=State.LIVE,
@@ -330,7 +330,7 @@ class Journal:
         # The table's partial unique index holds the rule even so.
         found = self.live(ref)
         if found is not None:
-            raise _already_running(found)
+            raise _already_open(found, held=self.is_held(found))
 
     def _ended(self, rotation: Rotation, state: State) -> Rotation:
         now = self._clock.now()
@@ -368,12 +368,26 @@ class Journal:
         )
 
 
-def _already_running(rotation: Rotation) -> Conflict:
+def _already_open(rotation: Rotation, *, held: bool) -> Conflict:
     name, where = rotation.ref.name, rotation.ref.environment
+    resume = f"`keyturn rotate --resume {name} -e {where}`"
+    by = ""
+    if held:
+        what, by = "already running", f" held by {_owner.describe(rotation.owner)},"
+        hint = f"wait for it, or if it was interrupted: {resume}"
+    elif rotation.state is State.STUCK:
+        what, hint = "stuck", f"{resume} tries again"
+    elif rotation.waits_for_person:
+        what, hint = "open and waits for a person", f"when that is done: {resume}"
+    elif rotation.wait_until is not None:
+        what = f"open and waits until {rfc3339(rotation.wait_until)[:19]}Z"
+        hint = f"{resume} goes on then, and with `--now` at once"
+    else:
+        what, hint = "open and was interrupted", f"{resume} goes on"
     return Conflict(
-        f"a rotation of `{name}` is already running: started {rfc3339(rotation.started_at)},"
-        f" held by {_owner.describe(rotation.owner)}, at step `{rotation.step}`",
-        hint=f"wait for it, or if it was interrupted: `keyturn rotate --resume {name} -e {where}`",
+        f"a rotation of `{name}` is {what}: started {rfc3339(rotation.started_at)},{by} at step"
+        f" `{rotation.step}`",
+        hint=hint,
         code="rotation.running",
         context={"rotation": rotation.id, "step": rotation.step.value},
     )

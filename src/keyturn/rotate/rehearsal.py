@@ -2,20 +2,23 @@
 A rehearsal: a rotation's steps at the target, on a credential that nobody uses.
 
 Nothing is stored and nothing is delivered. It goes on after a failure as far as that
-makes sense, so that every missing right is found at once, and always cleans up.
+makes sense, so that every missing right is found at once, and always cleans up. Where
+that is refused, what is left is named. All rehearsals of a secret have one token, by
+which the next one, and the next rotation, find and end what an earlier one left.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keyturn.core.ids import Token
-from keyturn.core.model import Values
-from keyturn.core.ports import Evidence, RotationKind
-from keyturn.errors import KeyturnError, NotYet
+from keyturn.core.model import SecretRef, Values
+from keyturn.core.ports import Evidence, NamingKind, RotationKind
+from keyturn.errors import KeyturnError, NotYet, OutcomeUnknown, RotationFailed, VerificationFailed
 
-__all__ = ["Rehearsed", "rehearse"]
+__all__ = ["Rehearsed", "rehearsal_token", "rehearse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,19 @@ class Rehearsed:
     failure: KeyturnError | None = None
 
 
+def rehearsal_token(ref: SecretRef) -> Token:
+    """
+    Return the token of every rehearsal of *ref*.
+
+    It is the same each time, so that nothing has to be remembered to find what a
+    rehearsal left that was killed. Nobody uses what it names, so that to end it harms at
+    most another rehearsal that goes on at the same time.
+    """
+    digest = hashlib.sha256(f"{ref.environment}/{ref.name}".encode()).hexdigest()
+    # Names at a vendor show the first letters of a token.
+    return Token(f"rehearse{digest[:24]}")
+
+
 def rehearse(kind: RotationKind, current: Values | None, *, token: Token) -> Iterator[Rehearsed]:
     """
     Go through the steps of *kind*, which is a `RotationKind.rehearsal`.
@@ -42,14 +58,15 @@ def rehearse(kind: RotationKind, current: Values | None, *, token: Token) -> Ite
         token: Names what is made, so that nothing is left behind.
 
     Yields:
-        A line for each step; the last ones are the clean-up and its proof.
+        A line for each step; the last ones are the clean-up and its proof, or what is
+        left and how a person ends it.
     """
     pending: Values | None = None
     try:
         pending = kind.create(current, token=token)
     except KeyturnError as error:
         yield _failed("create", error)
-        yield from _tried("clean up", lambda: kind.clean_up(token, current=current))
+        yield from _cleaned_up(kind, current, token, lost=isinstance(error, OutcomeUnknown))
         return
     yield Rehearsed("create", "a throw-away credential")
     made = pending
@@ -63,8 +80,39 @@ def rehearse(kind: RotationKind, current: Values | None, *, token: Token) -> Ite
     for line in _tried("withdraw", lambda: kind.withdraw(current, made)):
         withdrawn = line.failure is None
         yield line
-    if usable and withdrawn:
+    if not withdrawn:
+        yield _left(kind, made)
+    elif usable:
         yield from _tried("prove", lambda: kind.prove_dead(made, current=current))
+
+
+def _cleaned_up(
+    kind: RotationKind, current: Values | None, token: Token, *, lost: bool
+) -> Iterator[Rehearsed]:
+    for line in _tried("clean up", lambda: kind.clean_up(token, current=current)):
+        yield line
+        if lost and line.failure is not None:
+            text = (
+                "a throw-away credential may have been made and be left at the target, without"
+                " anybody having its value; the next rehearsal or rotation looks for it"
+            )
+            yield Rehearsed("left", text, RotationFailed(text, code="rotation.left"))
+
+
+def _left(kind: RotationKind, made: Values) -> Rehearsed:
+    """Say what could not be withdrawn, whether it works, and how a person ends it."""
+    try:
+        kind.probe(made)
+        state = "it works"
+    except VerificationFailed:
+        state = "it does not work now"
+    except KeyturnError:
+        state = "it may work"
+    what, ending = "the throw-away credential", "end it at the target"
+    if isinstance(kind, NamingKind):
+        what, ending = kind.whereabouts(made)
+    text = f"{what} is left at the target, and {state}"
+    return Rehearsed("left", text, RotationFailed(text, hint=ending, code="rotation.left"))
 
 
 def _tried(step: str, act: Callable[[], Evidence | None]) -> Iterator[Rehearsed]:
@@ -77,6 +125,6 @@ def _tried(step: str, act: Callable[[], Evidence | None]) -> Iterator[Rehearsed]
 
 
 def _failed(step: str, error: KeyturnError) -> Rehearsed:
-    if isinstance(error, NotYet):
+    if isinstance(error, NotYet) and step != "withdraw":
         return Rehearsed(step, f"a person is needed here: {error.message}")
     return Rehearsed(step, error.message, error)

@@ -8,7 +8,7 @@ same steps, each of which asks what is true before it acts.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -19,23 +19,22 @@ from keyturn.core.entropy import Entropy
 from keyturn.core.ids import RotationId, Token, new_id
 from keyturn.core.model import SecretRef
 from keyturn.core.ports import RotationKind, Store
-from keyturn.errors import (
-    Conflict,
-    InternalError,
-    KeyturnError,
-    NotFound,
-    NotYet,
-    OutcomeUnknown,
-    RotationFailed,
-    Unavailable,
-)
+from keyturn.errors import Conflict, KeyturnError, NotFound, NotYet
 from keyturn.rotate import _owner
-from keyturn.rotate._report import GIVEN_UP, Report
-from keyturn.rotate._rows import AHEAD, PERSON, TIME
+from keyturn.rotate._failing import StepFailedError, outcome_of, own_failures
+from keyturn.rotate._report import Report, waiting_of
+from keyturn.rotate._rows import AHEAD
 from keyturn.rotate._steps import Effect, Steps
+from keyturn.rotate._turning import (
+    given_up,
+    no_return,
+    require_in_use,
+    require_same_overlap,
+    turned_back,
+)
 from keyturn.rotate.journal import Journal, Rotation, State
 from keyturn.rotate.ports import DeliveryPort, Listener, Progress, Recorder
-from keyturn.rotate.saga import End, Outcome, Plan, Step, next_step, resume_step
+from keyturn.rotate.saga import End, Outcome, Plan, Step, next_step, resume_step, turned_step
 
 __all__ = ["Report", "Runner"]
 
@@ -58,14 +57,6 @@ class _Run:
     hurried: Step | None = None
 
 
-class _StepFailedError(Exception):
-    """Carries a step's own failure out of the transaction that it undoes."""
-
-    def __init__(self, cause: KeyturnError) -> None:
-        super().__init__(cause.message)
-        self.cause = cause
-
-
 class Runner:
     """
     Starts rotations and takes them up again; one for each thread.
@@ -76,6 +67,7 @@ class Runner:
         joins: Whether *store* shares the journal's transaction. Where it does not, a
             step's writes come before its record, and are found by their token where
             the process died between the two.
+        swept: As `Steps`.
     """
 
     def __init__(
@@ -90,6 +82,7 @@ class Runner:
         entropy: Entropy,
         listener: Listener | None = None,
         joins: bool = True,
+        swept: Sequence[Token] = (),
     ) -> None:
         self._database = database
         self._store = store
@@ -100,6 +93,7 @@ class Runner:
         self._entropy = entropy
         self._listener = listener
         self._joins = joins
+        self._swept = swept
         self._owner = _owner.make(entropy)
 
     def start(
@@ -131,7 +125,7 @@ class Runner:
             `rotation.run.begin`, then `rotation.step.begin` and `.finish` for each
             step, then `.finish`, `.rollback` or `.stick` of the run.
         """
-        _require_same_overlap(plan, kind, ref)
+        require_same_overlap(plan, kind, ref)
         if now:
             plan = plan.without_waits
         if not self._joins:
@@ -170,14 +164,14 @@ class Runner:
                 hint=f"start one: keyturn rotate {ref.name}",
                 code="rotation.none",
             )
-        _require_same_overlap(rotation.plan, kind, ref)
+        require_same_overlap(rotation.plan, kind, ref)
         rotation, restarted = self._true_wait(rotation)
         if (
             rotation.owner == _owner.NOBODY
             and not (now or restarted)
             and self._waits_long(rotation)
         ):
-            return Report(rotation, waiting=_waiting_of(rotation))
+            return Report(rotation, waiting=waiting_of(rotation))
         with self._database.transaction():
             taken = self._journal.take_over(
                 rotation, owner=self._owner, step=resume_step(rotation.step)
@@ -185,6 +179,65 @@ class Runner:
             self._record_run(taken, "resume", "begun")
             self._record_step(taken, "begun")
         return self._run(_Run(taken, self._steps(kind), now))
+
+    def turn_back(self, ref: SecretRef, kind: RotationKind) -> Report:
+        """
+        Take the open rotation of *ref* back, as after a failure; on the way back, go on.
+
+        A later phase is taken back to the one before it.
+
+        Returns:
+            The end of it: rolled back, stuck on the way, or live and waiting there.
+
+        Raises:
+            NotFound: None is open.
+            Conflict: The old credential may have been ended already, or a living
+                process holds the rotation.
+
+        Crash safety:
+            Once the turn is recorded, `resume` goes the rest of the way back; before
+            that, it goes on forward.
+
+        Audit:
+            `rotation.run.resume`, then the step that it was at as failed, with
+            `rotation.turned-back`; then each step of the way back, and `.rollback`.
+        """
+        rotation = self._journal.live(ref)
+        if rotation is None:
+            raise NotFound(f"no rotation of `{ref.name}` is open", hint="see `keyturn status`")
+        require_same_overlap(rotation.plan, kind, ref)
+        to = turned_step(rotation.plan, rotation.step)
+        if to is None:
+            raise no_return(rotation)
+        if to is rotation.step:
+            return self.resume(ref, kind, now=True)
+        require_in_use(rotation, self._store)
+        with self._database.transaction():
+            taken = self._journal.take_over(rotation, owner=self._owner, step=rotation.step)
+            self._record_run(taken, "resume", "begun")
+            self._record_step(taken, "begun")
+        run = _Run(taken, self._steps(kind), now=True, failure=turned_back())
+        try:
+            self._turn(run, kind, to)
+        except BaseException as error:
+            self._let_go(run, error)
+            raise
+        return self._run(run)
+
+    def _turn(self, run: _Run, kind: RotationKind, to: Step) -> None:
+        rotation, failure = run.rotation, turned_back()
+        failpoints.hit("rotate.turn.begin")
+        if rotation.step is Step.ADVANCE and rotation.new_version is not None:
+            # It may have begun the next phase at the target before it stopped.
+            kind.recede(
+                self._store.read(rotation.ref, rotation.new_version).values, rotation.phase + 1
+            )
+        with self._database.transaction():
+            self._record_step(rotation, "failed", error=failure.code)
+            after = self._journal.advance(rotation, to, failure=failure)
+            self._record_step(after, "begun")
+        run.rotation = after
+        failpoints.hit("rotate.turn.end")
 
     def give_up(self, ref: SecretRef) -> Report:
         """
@@ -204,7 +257,7 @@ class Runner:
         rotation = self._journal.live(ref)
         if rotation is None:
             raise NotFound(f"no rotation of `{ref.name}` is open", hint="see `keyturn status`")
-        failure = _given_up(rotation)
+        failure = given_up(rotation)
         with self._database.transaction():
             taken = self._journal.take_over(rotation, owner=self._owner, step=rotation.step)
             self._record_run(taken, "resume", "begun")
@@ -248,16 +301,16 @@ class Runner:
         """
         step = run.rotation.step
         try:
-            with _own_failures(step):
+            with own_failures(step):
                 failpoints.hit(f"rotate.{step}.begin")
                 effect = run.steps.perform(run.rotation)
                 written = None if self._joins else effect.write()
             with self._database.transaction():
-                with _own_failures(step):
+                with own_failures(step):
                     new_version = effect.write() if self._joins else written
                     failpoints.hit(f"rotate.{step}.effect")
                 after = self._move_on(run.rotation, effect, new_version)
-        except _StepFailedError as failed:
+        except StepFailedError as failed:
             return failed.cause
         run.rotation = after
         run.notes.extend(effect.notes)
@@ -292,7 +345,7 @@ class Runner:
 
     def _fail(self, run: _Run, failure: KeyturnError) -> None:
         rotation = run.rotation
-        outcome = _outcome_of(failure)
+        outcome = outcome_of(failure)
         following = next_step(
             rotation.plan,
             rotation.step,
@@ -405,7 +458,8 @@ class Runner:
             )
 
     def _steps(self, kind: RotationKind) -> Steps:
-        return Steps(kind, store=self._store, delivery=self._delivery, journal=self._journal)
+        store, delivery, journal = self._store, self._delivery, self._journal
+        return Steps(kind, store=store, delivery=delivery, journal=journal, swept=self._swept)
 
     def _record_run(self, rotation: Rotation, verb: str, outcome: str) -> None:
         self._record(rotation, f"rotation.run.{verb}", outcome, {})
@@ -437,57 +491,6 @@ class Runner:
     def _tell(self, step: Step, event: str, detail: str = "") -> None:
         if self._listener is not None:
             self._listener(Progress(step, event, detail))
-
-
-@contextlib.contextmanager
-def _own_failures(step: Step) -> Iterator[None]:
-    """Turn what a step raises into its failure, and nothing of it into a crash."""
-    try:
-        yield
-    except KeyturnError as error:
-        raise _StepFailedError(error) from error
-    except OSError as error:
-        failure = Unavailable(f"`{step}` could not use this machine: {error.strerror}")
-        raise _StepFailedError(failure) from error
-    except Exception as error:
-        # A bug in an adapter. The old credential works, so going back beats stopping
-        # here; the text is left out because it may hold anything.
-        bug = InternalError(
-            f"`{step}` failed in a way that Keyturn did not foresee: {type(error).__name__}"
-        )
-        bug.__cause__ = error
-        raise _StepFailedError(bug) from error
-
-
-def _waiting_of(rotation: Rotation) -> NotYet | None:
-    if rotation.error_code not in (PERSON, TIME):
-        return None
-    return NotYet(rotation.error or "", person=rotation.waits_for_person)
-
-
-def _given_up(rotation: Rotation) -> RotationFailed:
-    text = f"given up at `{rotation.step}`: the target may still accept the other credential"
-    if rotation.error is not None:
-        text += f"; its last failure: {rotation.error}"
-    return RotationFailed(
-        text, hint="look at what the target accepts; a new rotation may begin", code=GIVEN_UP
-    )
-
-
-def _outcome_of(failure: KeyturnError) -> Outcome:
-    if isinstance(failure, OutcomeUnknown):
-        return Outcome.UNKNOWN
-    return Outcome.UNAVAILABLE if failure.retryable else Outcome.REFUSED
-
-
-def _require_same_overlap(plan: Plan, kind: RotationKind, ref: SecretRef) -> None:
-    if (plan.overlaps, plan.reversible) != (kind.overlaps, kind.reversible):
-        raise Conflict(
-            f"the rotation of `{ref.name}` was planned as `{plan.strategy}`, which the manifest"
-            " no longer says",
-            hint=f'set strategy = "{plan.strategy}" until the rotation has ended',
-            code="rotation.strategy",
-        )
 
 
 def _until(rotation: Rotation) -> str:

@@ -20,6 +20,7 @@ The rules:
    are both accepted; nothing is withdrawn.
 8. Where the old credential ended when the new one was made, there is no way back:
    from `check` on a failure is stuck, and the new credential is kept.
+9. A person may turn it back where a failure would: at any step before `retire`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "next_step",
     "resume_step",
     "steps_ahead",
+    "turned_step",
 ]
 
 MAX_ATTEMPTS = 3
@@ -177,6 +179,17 @@ def resume_step(step: Step) -> Step:
     A failed proof is no use repeated: what it was to prove is done again first.
     """
     return Step.RETIRE if step is Step.PROVE else step
+
+
+def turned_step(plan: Plan, step: Step) -> Step | None:
+    """Return where the way back begins from *step*; None where there is none any more."""
+    if step in WAY_BACK:
+        return step
+    if step is Step.ADVANCE:
+        # The phase that it would end is still the one in use.
+        return Step.DEMOTE
+    following = _after_failure(plan, step, Outcome.UNKNOWN)
+    return following if isinstance(following, Step) else None
 
 
 def steps_ahead(plan: Plan) -> list[Step]:

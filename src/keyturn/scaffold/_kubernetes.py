@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import zlib
 
-from keyturn.manifest import Consumer, HttpReload, Manifest
+from keyturn.manifest import Consumer, HttpReload, KubernetesReload, Manifest
+from keyturn.scaffold._kubernetes_rights import rights
 from keyturn.scaffold._model import Deployment, Family, File, header
 from keyturn.scaffold._words import comment, yaml_word
 
@@ -18,6 +19,11 @@ __all__ = ["files"]
 _PATH = "deploy/keyturn-cronjob.yaml"
 # Kubernetes adds a number to the name of a CronJob, and takes 52 characters of ours.
 _MAX_NAME = 36
+
+_NO_ACCOUNT = "          automountServiceAccountToken: false"
+_ACCOUNT = """\
+          serviceAccountName: @base@-keyturn
+          automountServiceAccountToken: true"""
 
 _PREPARE = """\
 umask 077
@@ -56,7 +62,7 @@ spec:
           labels: *labels-@verb@
         spec:
           restartPolicy: Never
-          automountServiceAccountToken: false
+@account@
           enableServiceLinks: false
           securityContext:
             runAsNonRoot: true
@@ -121,6 +127,7 @@ spec:
 def files(manifest: Manifest, deployment: Deployment) -> list[File]:
     """Return the manifest of both jobs."""
     base = manifest.project.name[:_MAX_NAME].rstrip("-")
+    allowed = rights(manifest, deployment, base)
     minute = zlib.crc32(manifest.project.name.encode()) % 60
     zone = manifest.environments[deployment.environment].timezone
     words = {
@@ -131,12 +138,13 @@ def files(manifest: Manifest, deployment: Deployment) -> list[File]:
         "prepare": "".join(f"                  {line}\n" for line in _PREPARE.splitlines()).rstrip(
             "\n"
         ),
+        "account": _ACCOUNT.replace("@base@", base) if allowed else _NO_ACCOUNT,
     }
     jobs = [
         _job(words, verb="remind", schedule="0 9 * * 1", deadline="86400"),
         _job(words, verb="tick", schedule=f"{minute} * * * *", deadline="1800"),
     ]
-    text = "\n".join([*_notes(manifest, deployment, base), ""]) + "".join(jobs)
+    text = "\n".join([*_notes(manifest, deployment, base), ""]) + "".join(jobs) + allowed
     return [File(Family.KUBERNETES, _PATH, text)]
 
 
@@ -173,12 +181,14 @@ def _notes(manifest: Manifest, deployment: Deployment, base: str) -> list[str]:
         lines += [
             "#",
             f"# {comment(', '.join(away))}: reached by a file, signal, unit or program on its own",
-            "# machine, which no other pod has. From here only a reload by http works; a rotation",
-            "# of what they are given fails here and is taken back.",
+            "# machine, which no other pod has. From here only a restart of pods and a reload by",
+            "# http work; a rotation of what they are given fails here and is taken back.",
         ]
     return lines
 
 
 def _needs_the_machine(consumer: Consumer) -> bool:
     reload = consumer.reload
-    return consumer.render is not None or not (reload is None or isinstance(reload, HttpReload))
+    return consumer.render is not None or not (
+        reload is None or isinstance(reload, HttpReload | KubernetesReload)
+    )

@@ -15,10 +15,12 @@ from keyturn.manifest import (
     ComposeReload,
     Consumer,
     HttpReload,
+    KubernetesReload,
     Manifest,
     Secret,
     SecretKind,
     SignalReload,
+    SwarmReload,
     SystemdReload,
 )
 from keyturn.scaffold._facts import (
@@ -39,12 +41,12 @@ _OUTAGE = {True: "Yes", False: "No", None: "It depends"}
 _PATH = "docs/credential-rotation-runbook.md"
 # What a person must know of an exit code at night: `keyturn help exit-codes` has the table.
 _EXITS = (
-    ("0", "Done.", "Nothing."),
+    ("0", "Done, as far as it goes now.", "What it says that it waits for; else nothing."),
     ("1", "It is wrong, or the rotation was taken back.", "Read it; look at the status."),
     ("2", "The command or keyturn.toml is wrong.", "Correct it. Nothing was touched."),
     ("3", "There was nothing to look at.", "Look whether name and environment are right."),
     ("4", "Not allowed, or the key is absent.", "Run it as the right user; give a reason."),
-    ("5", "Somebody else is at it.", "Wait, then look at the status."),
+    ("5", "Somebody is at it, or a rotation is open.", "It says which: wait, or `--resume`."),
     ("6", "Nobody knows whether it happened.", "Do what it says; `--resume` finds out."),
     ("7", "No answer, or too early.", "Try again later."),
     ("70", "A fault in Keyturn.", "Report it. `--resume` goes on from where it was."),
@@ -263,6 +265,11 @@ def _consumer(consumer: Consumer) -> str:
             how = f"the compose service {code(service)} is restarted"
         case CommandReload(command=command):
             how = f"{code(command[0])} is run"
+        case KubernetesReload(workload=workload, name=name):
+            how = f"the {workload} {code(name)} is restarted"
+        case SwarmReload(services=services):
+            listed = ", ".join(code(name) for name in services)
+            how = f"these services of the swarm get the new secret: {listed}"
         case HttpReload():
             how = "is told by HTTP"
         case None:
@@ -381,9 +388,13 @@ def _back(manifest: Manifest, where: EnvironmentName, secret: Secret) -> Iterato
         yield "Where the new one does not work, or a program is not well on it, Keyturn puts the"
         yield "old one back by itself: there is nothing to do. Only where you find out later:"
         yield ""
-    yield "This makes the version before current again, in the store alone. **It helps only while"
-    yield "the old one still works.** Where a rotation has ended it, the command refuses: rotate"
-    yield "again instead."
+    if secret.spec.rotates:
+        yield "While its rotation is open and has not begun to end the old one, this turns it back:"
+        yield "the old one is in use again, every program gets it, and the new one is withdrawn."
+        yield ""
+    yield "Else it makes the version before current again, in the store alone. **It helps only"
+    yield "while the old one still works.** Where a rotation has ended it, the command refuses:"
+    yield "rotate again instead."
     yield ""
     yield from _sh(
         f"keyturn rollback {secret.name} -e {where}{reason}",

@@ -19,6 +19,8 @@ from keyturn.manifest import (
     RenderFormat,
     Secret,
     SecretKind,
+    StoreKind,
+    SwarmReload,
     SystemdReload,
 )
 from keyturn.scaffold._model import Deployment, Family, File, header
@@ -156,6 +158,7 @@ def _for_reloads(
     manifest: Manifest, deployment: Deployment, consumers: list[Consumer]
 ) -> Iterator[str]:
     composed = sorted(each.name for each in consumers if isinstance(each.reload, ComposeReload))
+    through = [*composed, *_in_swarm(manifest, deployment, consumers)]
     units = sorted(each.name for each in consumers if isinstance(each.reload, SystemdReload))
     commanded = sorted(
         str(each.name) for each in consumers if isinstance(each.reload, CommandReload)
@@ -165,8 +168,8 @@ def _for_reloads(
     if units:
         yield f"# {', '.join(units)}: systemctl asks systemd over its socket; let the user"
         yield f"# {deployment.user} manage the unit by a polkit rule."
-    if composed:
-        yield f"# Loosened: {', '.join(composed)} is restarted through Docker's socket. Whoever is"
+    if through:
+        yield f"# Loosened: {', '.join(through)} is changed through Docker's socket. Whoever is"
         yield "# in this group can do anything on the machine."
         yield "SupplementaryGroups=docker"
     if commanded or composed:
@@ -175,6 +178,16 @@ def _for_reloads(
         yield "# ReadWritePaths="
     else:
         yield "MemoryDenyWriteExecute=true"
+
+
+def _in_swarm(
+    manifest: Manifest, deployment: Deployment, consumers: list[Consumer]
+) -> Iterator[str]:
+    """Yield what is reached through the socket of this machine's Docker because of its swarm."""
+    store = manifest.stores[manifest.environments[deployment.environment].store]
+    if store.kind is StoreKind.SWARM and not str(store.options.get("host", "")).startswith("tcp:"):
+        yield f"the store {store.name}"
+        yield from sorted(each.name for each in consumers if isinstance(each.reload, SwarmReload))
 
 
 def _runs_a_program(secret: Secret) -> bool:

@@ -14,7 +14,8 @@ from keyturn.stores._meta import (
     describe,
     unlock,
 )
-from keyturn.stores._place import Layout, Place, Seen, mark_is_stale, plain_key
+from keyturn.stores._place import Advising, Layout, Place, Seen, mark_is_stale, plain_key
+from keyturn.stores._recheck import Rechecked
 from keyturn.stores._reseal import ResealProgress
 from keyturn.stores._rootrotation import rotate_root_key, settle_root_key
 from keyturn.stores._rules import MAX_VALUE_BYTES
@@ -44,6 +45,7 @@ from keyturn.stores.rootkey import (
 __all__ = [
     "DIGEST_KEY",
     "MAX_VALUE_BYTES",
+    "Advising",
     "Anchor",
     "AnchorReading",
     "AnchorState",
@@ -54,6 +56,7 @@ __all__ = [
     "OutsideStore",
     "Passphrase",
     "Place",
+    "Rechecked",
     "ResealProgress",
     "RootKeyKind",
     "RootKeySource",

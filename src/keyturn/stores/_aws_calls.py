@@ -205,6 +205,13 @@ class SecretsApi:
                 last = error
         raise last or InternalError("a write was given up without a reason")
 
+    def endpoint(self) -> tuple[str, str, str | None]:
+        """Return where calls go, to which region, and the file they verify it with."""
+        from botocore.httpsession import get_cert_path
+
+        meta = self._connected().meta
+        return str(meta.endpoint_url), str(meta.region_name), get_cert_path(True)
+
     def close(self) -> None:
         """Let connections go."""
         with self._lock:

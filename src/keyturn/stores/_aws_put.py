@@ -72,7 +72,7 @@ class Writer:
             Conflict: `store.mark`: look again. Anything else is as of the store's method.
         """
         ref = put.ref
-        sight = self._opened(ref)
+        sight = self.opened(ref)
         unlabelled = self._aws.unlabelled(ref)
         finished, begun = self._earlier(put, sight, unlabelled)
         if finished is not None:
@@ -174,8 +174,13 @@ class Writer:
         if decode(answer, mark.form, mark.fields) != dict(put.values):
             raise _rules.token_conflict(put.ref, mark.number)
 
-    def _opened(self, ref: SecretRef) -> Sight:
-        """Return what is seen of *ref*, made where it is not, and ours."""
+    def opened(self, ref: SecretRef) -> Sight:
+        """
+        Return what is seen of *ref*, made where it is not, and ours.
+
+        Raises:
+            Conflict: `store.mark`: look again.
+        """
         sight = self._aws.look(ref)
         if sight is None:
             self._aws.create(ref)

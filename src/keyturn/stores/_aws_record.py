@@ -30,9 +30,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from keyturn.core.ids import FieldName, Token
-from keyturn.core.model import Origin, SecretRef, SecretState, Values, Version
+from keyturn.core.model import (
+    Origin,
+    SecretRef,
+    SecretState,
+    Values,
+    Version,
+    VersionedValue,
+)
 from keyturn.core.value import SecretValue
-from keyturn.errors import Rejected
+from keyturn.errors import Corrupt, Rejected
 
 __all__ = [
     "CURRENT",
@@ -51,6 +58,7 @@ __all__ = [
     "decode",
     "encode",
     "number_of_id",
+    "opened_as",
     "origin_of_id",
     "sight_of",
     "token_digest",
@@ -338,6 +346,22 @@ def decode(
         return {name: _member(members, name) for name in sorted(fields)}
     except (ValueError, TypeError, KeyError, binascii.Error):
         return None
+
+
+def opened_as(ref: SecretRef, mark: Mark, answer: Mapping[str, Any]) -> VersionedValue:
+    """
+    Return the version of *mark* with the values that *answer* carries.
+
+    Raises:
+        Corrupt: It carries something else.
+    """
+    values = decode(answer, mark.form, mark.fields)
+    if values is None:
+        raise Corrupt(
+            f"version {mark.number} of `{ref}` is not what was stored",
+            hint="promote another version; `keyturn history` lists them",
+        )
+    return VersionedValue(mark.version(ref), values)
 
 
 def _member(members: Mapping[str, object], name: FieldName) -> SecretValue:

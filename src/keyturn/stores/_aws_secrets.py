@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, TypeVar
 
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, is_name
-from keyturn.core.model import SecretRef
+from keyturn.core.model import SecretRef, VersionedValue
 from keyturn.errors import Conflict, InternalError, NotFound, Rejected, UsageError
 from keyturn.stores._aws_calls import (
     ABSENT,
@@ -21,6 +21,7 @@ from keyturn.stores._aws_calls import (
     deleted_error,
     entry_error,
 )
+from keyturn.stores._aws_recheck import recheck_rows
 from keyturn.stores._aws_record import (
     CURRENT,
     NOTHING,
@@ -288,6 +289,18 @@ class AwsSecrets:
                     if entry.get("Name") in by_name:
                         found[by_name[entry["Name"]]] = entry
         return found
+
+    def recheck(
+        self,
+        environment: EnvironmentName,
+        declared: Mapping[SecretName, Collection[FieldName]],
+        given: Mapping[SecretName, VersionedValue],
+    ) -> Sequence[Sequence[str]]:
+        """Return how one request for each 20 secrets tells that *given* is still current."""
+        endpoint, profile = self.api.endpoint(), self.settings.profile
+        return recheck_rows(
+            environment, declared, given, name_of=self.name, endpoint=endpoint, profile=profile
+        )
 
     # --- changes ------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ swapped through a link, as Kubernetes has it, would not be seen either. So each 
 replaced by a rename, and a container has the new ones when it is made anew, which the
 delivery does. All fields of a secret change together for Keyturn: they are written
 beside the live files first, the journal then decides, and whoever looks next finishes
-the renames of a writer that died. A container that somebody makes anew during these
-renames can get files of two versions; the delivery's own comes after them.
+the renames of a writer that died. A file that somebody saved meanwhile is left to them,
+and the change is then refused (see `keyturn._internal.exchange`). A container that
+somebody makes anew during these renames can get files of two versions; the delivery's
+own comes after them.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import final
 
 from keyturn._internal import durable, failpoints
+from keyturn._internal.exchange import put_in_place
 from keyturn._internal.filestate import file_differences
 from keyturn.core.ids import FieldName, SecretName
 from keyturn.errors import (
@@ -121,13 +124,17 @@ class ComposePlace:
                 "format": _FORMAT,
                 "set": sorted(key for key, data in changes.items() if data is not None),
                 "remove": sorted(key for key, data in changes.items() if data is None),
+                "new": {key: _digest(data) for key, data in changes.items() if data is not None},
+                "was": {key: _digest(data) for key, data in (found or {}).items()},
             }
             failpoints.hit("store.compose.write")
             durable.replace(
                 self._journal, json.dumps(journal).encode(), point="store.compose.journal"
             )
-            self._settle()
+            theirs = self._settle(found or {})
             failpoints.hit("store.compose.written")
+            if theirs:
+                raise mark_is_stale(f"`{self._live / theirs[0]}`")
 
     def write_ledger(
         self, ledger: bytes, *, keep: Mapping[str, bytes], drop: Collection[str], seen: Seen
@@ -204,30 +211,65 @@ class ComposePlace:
                 code="store.owner",
             ) from None
 
-    def _settle(self) -> None:
-        """Finish the change that the journal decided."""
+    def _settle(self, seen: Mapping[str, bytes] | None = None) -> list[str]:
+        """
+        Finish the change that the journal decided.
+
+        Args:
+            seen: What the files had when it was decided. A file that somebody saved
+                since is left to them; None where nobody knows any more.
+
+        Returns:
+            The names of such files.
+        """
         data = read_file(self._journal)
         if data is None:
-            return
+            return []
         try:
             found = json.loads(data)
             keys, gone = list(found["set"]), list(found["remove"])
+            new, was = dict(found.get("new", {})), dict(found.get("was", {}))
             known = found["format"] == _FORMAT
         except (ValueError, KeyError, TypeError):
-            keys, gone, known = [], [], False
+            keys, gone, new, was, known = [], [], {}, {}, False
         if not known or not all(isinstance(k, str) and _KEY.fullmatch(k) for k in keys + gone):
             raise Corrupt(
                 f"`{self._journal}` is not what Keyturn wrote",
                 hint="compare the files with their values, then move it away",
             )
+        theirs = []
         for key in keys:
-            with contextlib.suppress(FileNotFoundError):
-                (self._live / f"{_NEXT}{key}").rename(self._live / key)
+            if seen is None:
+                self._put_late(key, new.get(key), was.get(key))
+            elif not self._put(key, seen):
+                theirs.append(key)
             failpoints.hit("store.compose.renamed")
         for key in gone:
             (self._live / key).unlink(missing_ok=True)
         durable.sync_directory(self._live)
         durable.unlink(self._journal)
+        return theirs
+
+    def _put(self, key: str, seen: Mapping[str, bytes]) -> bool:
+        prepared, target = self._live / f"{_NEXT}{key}", self._live / key
+        if key not in seen and os.path.lexists(target):
+            # What is no file was not read, and is nobody's value.
+            prepared.rename(target)
+            return True
+        return put_in_place(prepared, target, seen=seen.get(key), point="store.compose.file")
+
+    def _put_late(self, key: str, new: str | None, was: str | None) -> None:
+        """Do what a writer that died may have done."""
+        prepared = self._live / f"{_NEXT}{key}"
+        data = read_file(prepared)
+        if data is None:
+            return
+        if _digest(data) == was and was != new:
+            # The two had changed places: this is what was replaced.
+            prepared.unlink()
+            return
+        # What is to be live; or what somebody saved, and was to be given back.
+        prepared.rename(self._live / key)
 
     @contextlib.contextmanager
     def _translated(self, what: str, *, changing: bool = False) -> Iterator[None]:
@@ -249,6 +291,10 @@ class ComposePlace:
                 said, hint="run as the owner of the files, or as root", code="store.denied"
             )
         return Unavailable(said, hint="check the folder and the free space")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _mark(found: Mapping[str, bytes]) -> str:

@@ -3,8 +3,8 @@ A place that is two files: the live one, and what is kept aside.
 
 Both are replaced as a whole, under a lock that every Keyturn on the machine takes.
 An editor takes none: what it saved before the lock is seen by the file's digest, and
-the write is refused; what it saves in the moment between is lost, as it would be
-between two editors.
+what it saves while we write by what comes out when the files change places (see
+`keyturn._internal.exchange`). The write is refused, and theirs stays.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol, final
 
 from keyturn._internal import durable, failpoints, locks
+from keyturn._internal.exchange import put_in_place
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName
 from keyturn.core.model import SecretRef
 from keyturn.core.ports import StoreCapabilities
@@ -118,6 +119,7 @@ class FilePlace:
         self._text = text
         self._seal = seal
         self._name = name
+        self._kept: Mapping[str, bytes] = {}
 
     def live_key(self, name: SecretName, field: FieldName) -> str:
         """Return the key of *field*."""
@@ -128,6 +130,8 @@ class FilePlace:
         kept, aside_mark = self._read_aside() if ledger else (_Kept(None, {}), None)
         data = _read(self._live) if live else None
         held = {} if data is None else self._text.read(data, file=self._live)
+        if ledger:
+            self._kept = kept.documents
         return Seen(held, kept.ledger, None if data is None else _mark(data), aside_mark)
 
     def write_live(self, changes: Mapping[str, bytes | None], *, seen: Seen) -> None:
@@ -137,7 +141,8 @@ class FilePlace:
             if (None if data is None else _mark(data)) != seen.live_mark:
                 raise mark_is_stale(f"`{self._live}`")
             edited = self._text.edit(data, changes, file=self._live)
-            _write(self._live, edited)
+            if not _write_seen(self._live, edited, seen=data):
+                raise mark_is_stale(f"`{self._live}`")
 
     def write_ledger(
         self, ledger: bytes, *, keep: Mapping[str, bytes], drop: Collection[str], seen: Seen
@@ -156,7 +161,10 @@ class FilePlace:
 
     def kept(self, key: str) -> bytes | None:
         """Return the document kept as *key*, or None."""
-        return self._read_aside()[0].documents.get(key)
+        if key not in self._kept:
+            # A key has the same content always, so what was seen is good.
+            self._kept = self._read_aside()[0].documents
+        return self._kept.get(key)
 
     def _read_aside(self) -> tuple[_Kept, str | None]:
         data = _read(self._aside)
@@ -269,14 +277,30 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-        durable.create_directory(path.parent, mode=0o700)
+        mode = _mode_for(path)
         failpoints.hit("store.file.write")
-        # Whoever could read it before still can; never more than owner and group.
-        durable.replace(path, data, mode=mode & 0o640, point="store.file")
+        durable.replace(path, data, mode=mode, point="store.file")
         failpoints.hit("store.file.written")
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _write_seen(path: Path, data: bytes, *, seen: bytes | None) -> bool:
+    """Write *data* where *path* still has *seen*; return False, and change nothing, where not."""
+    prepared = path.with_name(f".{path.name}.keyturn-next")
+    try:
+        durable.replace(prepared, data, mode=_mode_for(path), point="store.file.next")
+        done = put_in_place(prepared, path, seen=seen, point="store.file.live")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return done
+
+
+def _mode_for(path: Path) -> int:
+    """Return the mode of a new file in the place of *path*, in a folder that there is."""
+    durable.create_directory(path.parent, mode=0o700)
+    # Whoever could read it before still can; never more than owner and group.
+    return (path.stat().st_mode & 0o640) if path.exists() else 0o600
 
 
 def _unreadable(path: Path, error: OSError) -> Unavailable:

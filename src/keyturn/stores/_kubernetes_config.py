@@ -12,18 +12,24 @@ __all__ = ["cluster_login"]
 
 
 def cluster_login(
-    *, kubeconfig: Path | None, context: str | None, environment: dict[str, str] | None = None
+    *,
+    file: str | None,
+    context: str | None,
+    folder: Path,
+    environment: dict[str, str] | None = None,
 ) -> ClusterLogin:
     """
     Return the login to use: of a kubeconfig that is named, of the pod, or the usual kubeconfig.
 
     Args:
+        file: The kubeconfig, taken from *folder*; None for the usual one.
         environment: The process's variables where None.
 
     Raises:
         UsageError: There is none, or it cannot be used.
     """
     variables = dict(os.environ) if environment is None else environment
+    kubeconfig = None if file is None else folder / Path(file).expanduser()
     if kubeconfig is None and context is None:
         found = in_cluster(variables)
         if found is not None:

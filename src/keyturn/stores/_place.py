@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName
 from keyturn.core.model import SecretRef
 from keyturn.core.ports import StoreCapabilities
 from keyturn.errors import Conflict
 
-__all__ = ["MARK_CODE", "Layout", "Place", "Seen", "mark_is_stale", "plain_key"]
+__all__ = ["MARK_CODE", "Advising", "Layout", "Place", "Seen", "mark_is_stale", "plain_key"]
 
 # The code of the conflict that means: look again, what you looked at has changed.
 MARK_CODE: Final = "store.mark"
@@ -123,6 +123,20 @@ class Layout(Protocol):
 
     def close(self) -> None:
         """Let connections go."""
+        ...
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """A layout that knows something of its place that a person should know."""
+
+    def advice(self, environment: EnvironmentName) -> list[str]:
+        """
+        Return in words what a person should know, the most urgent first; never a value.
+
+        Raises:
+            Unavailable: No answer.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ from keyturn.core.value import SecretValue
 from keyturn.crypto import DataKey, bind
 from keyturn.errors import Corrupt
 from keyturn.stores._meta import UnlockedKeys
-from keyturn.stores._rules import unwritten
+from keyturn.stores._rules import destroyed_error, no_version, unwritten
 
 __all__ = [
     "STATE_COLUMNS",
@@ -37,6 +37,8 @@ __all__ = [
     "StateRow",
     "VersionRow",
     "all_states",
+    "as_stored",
+    "insert_version",
     "load_state",
     "load_version",
     "metadata",
@@ -45,6 +47,7 @@ __all__ = [
     "save_state",
     "seal_values",
     "to_version",
+    "vanished",
 ]
 
 STATE_COLUMNS = "s.current, s.pending, s.previous, s.next_number, s.counter, s.mac"
@@ -304,3 +307,55 @@ def seal_values(
         for field in fields
     )
     return replace(row, sealed=sealed)
+
+
+def insert_version(
+    database: Database, keys: UnlockedKeys, shell: VersionRow, values: Values, *, entropy: Entropy
+) -> VersionRow:
+    """
+    Write the version that *shell* describes, with *values*; return its row.
+
+    The caller holds the transaction.
+    """
+    row = shell
+    if values:
+        row = seal_values(
+            shell, values, keys.active(database), store_id=keys.store_id, entropy=entropy
+        )
+    place = (row.ref.environment, row.ref.name, row.number)
+    database.execute(
+        "INSERT INTO version (environment, secret, number, created_at, origin, token, destroyed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*place, row.created_at, row.origin, row.token, int(row.destroyed)),
+    )
+    database.execute_many(
+        "INSERT INTO value (environment, secret, number, field, data_key, sealed)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [(*place, *field) for field in row.sealed],
+    )
+    return row
+
+
+def as_stored(state: SecretState, number: int, rows: Sequence[tuple[Any, ...]]) -> VersionRow:
+    """
+    Return version *number*, which joined *rows* hold, the state in front of each.
+
+    Raises:
+        Corrupt: It is gone.
+        NotFound: It never was, or was destroyed.
+    """
+    ref = state.ref
+    if rows[0][7] is None:
+        raise (vanished(ref, number) if 0 < number < state.next_number else no_version(ref, number))
+    version = to_version(ref, number, [row[8:] for row in rows])
+    if version.destroyed:
+        raise destroyed_error(state, number)
+    return version
+
+
+def vanished(ref: SecretRef, number: int) -> Corrupt:
+    """Return the error for a version that was stored and is not there any more."""
+    return Corrupt(
+        f"version {number} of `{ref}` is gone from the store",
+        hint="run `keyturn doctor` to see what else is damaged; restore from a backup",
+    )

@@ -16,6 +16,7 @@ from keyturn.stores._place import Place, Seen
 
 __all__ = [
     "Truth",
+    "changes_to",
     "drifted",
     "foreign",
     "kept_values",
@@ -130,6 +131,37 @@ def require_own(place: Place, ledger: Ledger, ref: SecretRef, wanted: Mapping[st
                 hint="give one of them another name, or its field",
                 code="store.key_taken",
             )
+
+
+def changes_to(
+    place: Place, seen: Seen, ledger: Ledger, truth: Truth, values: Values, *, where: str
+) -> dict[str, bytes | None]:
+    """
+    Return what the live document lacks to hold *values* of a secret, where it does not.
+
+    Raises:
+        Conflict: `store.drift`: something is there that Keyturn did not write.
+        Rejected: Another secret has one of the keys.
+    """
+    wanted = {
+        place.live_key(truth.ref.name, name): value.reveal() for name, value in values.items()
+    }
+    require_own(place, ledger, truth.ref, wanted)
+    current = None if truth.state.current is None else truth.line(truth.state.current)
+    stale = (
+        set()
+        if current is None
+        else {place.live_key(truth.ref.name, name) for name in current.fields}
+    )
+    changes: dict[str, bytes | None] = {
+        key: data for key, data in wanted.items() if seen.live.get(key) != data
+    }
+    if current is None and set(changes) & set(seen.live):
+        # It was there before Keyturn was.
+        names = tuple(sorted(values))
+        raise drifted(Drift(truth.ref, DriftKind.FOREIGN, 0, names), where)
+    changes.update(dict.fromkeys((stale - set(wanted)) & set(seen.live)))
+    return changes
 
 
 def drifted(drift: Drift, where: str) -> Conflict:

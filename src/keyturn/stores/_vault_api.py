@@ -162,6 +162,19 @@ class Cluster:
             elif isinstance(found.error, Sealed) or not patience.pause(found.pause_seconds):
                 raise found.error
 
+    def serving(self) -> tuple[str, str] | None:
+        """
+        Return the address that serves, and an index that only the active node answers to.
+
+        The index is empty where the server knows none; None where it is of a form that
+        this Keyturn cannot put ahead.
+        """
+        with self._lock:
+            index = self._index
+        if index is not None and _ahead(index) is None:
+            return None
+        return self._servers[self._preferred].address, index or ""
+
     def close(self) -> None:
         """Let connections go."""
         for server in self._servers:

@@ -47,6 +47,10 @@ class Kv:
         self._mount = mount
         self._checked = False
 
+    def data_path(self, path: str) -> str:
+        """Return where the document at *path* is read, below `/v1/`."""
+        return self._where("data", path)
+
     def read(self, path: str, *, version: int | None = None) -> Document:
         """
         Return the document at *path*, or an older *version* of it.
@@ -101,6 +105,13 @@ class Kv:
 
     def names(self, path: str) -> list[str]:
         """Return the names below *path* that have something below them."""
+        return [key.removesuffix("/") for key in self._keys(path) if key.endswith("/")]
+
+    def leaves(self, path: str) -> list[str]:
+        """Return the names of the documents that lie right below *path*."""
+        return [key for key in self._keys(path) if not key.endswith("/")]
+
+    def _keys(self, path: str) -> list[str]:
         where = self._where("metadata", path)
         reply = self._session.send("LIST", where)
         if reply.status == _NOT_FOUND:
@@ -109,7 +120,7 @@ class Kv:
         keys = reply.at("data", "keys")
         if not reply.succeeded or not isinstance(keys, list):
             raise self._refusal(reply, where + "/", ["list"])
-        return [key.removesuffix("/") for key in map(str, keys) if key.endswith("/")]
+        return list(map(str, keys))
 
     def older(self, path: str) -> list[int]:
         """Return the versions of the document at *path* that can be read beside the newest."""

@@ -18,12 +18,12 @@ from keyturn.errors import KeyturnError, Rejected, Unavailable, UsageError
 from keyturn.stores._vault_api import Cluster, words
 from keyturn.stores._vault_settings import AuthMethod, VaultAuth
 
-__all__ = ["LOGIN_REFUSED", "Granted", "Surroundings", "log_in", "token_at_hand"]
+__all__ = ["KUBERNETES_JWT", "LOGIN_REFUSED", "Granted", "Surroundings", "log_in", "token_at_hand"]
 
 LOGIN_REFUSED: Final = "store.login-refused"
 
 _LIMIT_BYTES = 64 * 1024
-_KUBERNETES_JWT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+KUBERNETES_JWT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 # A wrapping token, of Vault or OpenBao; a secret-id is a UUID unless somebody chose it.
 _WRAPPING = re.compile(r"(hvs|s|b)\.[A-Za-z0-9_.-]{20,}", re.ASCII)
 _REFUSALS = frozenset({400, 401, 403})
@@ -124,7 +124,7 @@ def _approle(auth: VaultAuth, cluster: Cluster) -> Granted:
 
 def _jwt(auth: VaultAuth, cluster: Cluster) -> Granted:
     mount = auth.mount or str(auth.method)
-    file = auth.jwt_file or _KUBERNETES_JWT
+    file = auth.jwt_file or KUBERNETES_JWT
     body: dict[str, object] = {"jwt": _read(file, "JSON Web Token").reveal_text()}
     if auth.role is not None:
         body["role"] = auth.role

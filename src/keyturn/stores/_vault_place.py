@@ -135,6 +135,15 @@ class VaultPlace:
         found = self._kv.read(path)
         return None if found.data is None else _opened(found.data, path)
 
+    def list_kept(self, *, seen: Seen) -> Collection[str]:
+        """Return the keys of all that is kept, without what the next write removes anyhow."""
+        late = set(_dropping(_mark(seen.ledger_mark).data))
+        return set(self._kv.leaves(f"{self._aside}/versions")) - late
+
+    def remove_kept(self, key: str) -> None:
+        """Remove the document kept as *key*; the live document's older versions stay."""
+        self._kv.remove(self._kept_path(key))
+
     @property
     def _ledger_path(self) -> str:
         return f"{self._aside}/ledger"

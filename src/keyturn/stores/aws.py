@@ -47,6 +47,8 @@ from keyturn.core.clock import Clock
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -56,10 +58,12 @@ from keyturn.core.model import (
     VersionedValue,
 )
 from keyturn.core.ports import Drift, StoreCapabilities
-from keyturn.errors import Corrupt, InternalError, NotFound
+from keyturn.errors import InternalError, NotFound
 from keyturn.stores import _rules
 from keyturn.stores._aws_calls import SecretsApi
+from keyturn.stores._aws_carry import AwsCarrier
 from keyturn.stores._aws_copies import Copies
+from keyturn.stores._aws_deletion import delete, undelete
 from keyturn.stores._aws_drift import Watch
 from keyturn.stores._aws_put import HISTORY, Writer, Writing
 from keyturn.stores._aws_record import (
@@ -75,6 +79,7 @@ from keyturn.stores._aws_record import (
     decode,
     encode,
     number_of_id,
+    opened_as,
     origin_of_id,
     token_digest,
     token_of_id,
@@ -131,9 +136,13 @@ class AwsStore:
             entropy=entropy,
         )
         self._aws = AwsSecrets(self._api, settings, project=project, facts=facts)
+        self.recheck: Final = self._aws.recheck
         self._copies = Copies(self._aws)
         self._writer = Writer(self._aws, clock)
         self._watch = Watch(self._aws, self._copies, clock, self.where)
+        self._carrier = AwsCarrier(
+            self._aws, self._copies, self._writer, self._watch, where=self.where
+        )
 
     @property
     def capabilities(self) -> StoreCapabilities:
@@ -299,7 +308,7 @@ class AwsStore:
             if sight is None:
                 raise _rules.no_version(ref, selector)
             mark = self._known(sight, selector)
-            return _opened_as(ref, mark, self._aws.value_of(ref, mark.id))
+            return opened_as(ref, mark, self._aws.value_of(ref, mark.id))
         answer = self._aws.value_at(ref, _LABELS[selector])
         found = None if answer is None else self._staged(ref, selector, answer)
         if found is None:
@@ -318,7 +327,7 @@ class AwsStore:
             return None
         mark = Mark.find(id_, labels)
         if mark is not None:
-            return _opened_as(ref, mark, answer)
+            return opened_as(ref, mark, answer)
         return self._drifted(ref, answer) if stage is Stage.CURRENT else None
 
     def _drifted(self, ref: SecretRef, answer: Mapping[str, Any]) -> VersionedValue | None:
@@ -398,6 +407,24 @@ class AwsStore:
                 found[id_] = Version(sight.ref, number, created_at, origin, (), destroyed=True)
         return found
 
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        """Return every version of *names* with its values; what AWS let go is destroyed."""
+        return self._carrier.histories(environment, names)
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        """
+        Write histories of another store, their newest versions where they are many.
+
+        Raises:
+            Conflict: A state is not as expected, another value has one of the numbers, or
+                what is current is none of ours, code `store.drift`.
+            Rejected: A value is too large, or a name not acceptable.
+            OutcomeUnknown: No answer came. Call again.
+        """
+        self._carrier.carry(moves, limit_bytes=self.capabilities.max_value_bytes)
+
     # --- drift --------------------------------------------------------------------------
 
     def drifts(
@@ -443,14 +470,7 @@ class AwsStore:
 
     def delete(self, ref: SecretRef) -> None:
         """Schedule the secret for deletion; `undelete` takes it back for `recovery_days`."""
-
-        def delete() -> None:
-            for name in self._copied(ref):
-                self._aws.delete(ref, name)
-            # Last: without it nobody knows which fields had a name of their own.
-            self._aws.delete(ref)
-
-        self._api.again(delete)
+        self._api.again(lambda: delete(self._aws, self._copies, ref))
 
     def undelete(self, ref: SecretRef) -> None:
         """
@@ -459,17 +479,7 @@ class AwsStore:
         Raises:
             NotFound: There is no such secret any more.
         """
-
-        def undelete() -> None:
-            if not self._aws.undelete(ref):
-                raise NotFound(
-                    f"`{self._aws.name(ref)}` is not in {self.where}",
-                    hint="a deletion cannot be taken back after its recovery window",
-                )
-            for name in self._copied(ref):
-                self._aws.undelete(ref, name)
-
-        self._api.again(undelete)
+        self._api.again(lambda: undelete(self._aws, self._copies, ref, where=self.where))
 
     # --- inside -------------------------------------------------------------------------
 
@@ -488,13 +498,3 @@ class AwsStore:
         if 0 < number < sight.next_number:
             raise _rules.destroyed_error(sight.state, number)
         raise _rules.no_version(sight.ref, number)
-
-
-def _opened_as(ref: SecretRef, mark: Mark, answer: Mapping[str, Any]) -> VersionedValue:
-    values = decode(answer, mark.form, mark.fields)
-    if values is None:
-        raise Corrupt(
-            f"version {mark.number} of `{ref}` is not what was stored",
-            hint="promote another version; `keyturn history` lists them",
-        )
-    return VersionedValue(mark.version(ref), values)

@@ -19,6 +19,8 @@ from keyturn.core.clock import Clock, rfc3339
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import EnvironmentName, SecretName, Token
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -29,7 +31,8 @@ from keyturn.core.model import (
 )
 from keyturn.core.ports import StoreCapabilities
 from keyturn.core.value import SecretValue
-from keyturn.errors import Conflict, Corrupt, StoreError
+from keyturn.errors import Conflict, StoreError
+from keyturn.stores._carried_rows import carry, histories
 from keyturn.stores._items import load_item, save_item
 from keyturn.stores._meta import UnlockedKeys
 from keyturn.stores._reseal import ResealProgress, reseal_begin, reseal_step
@@ -40,14 +43,16 @@ from keyturn.stores._rows import (
     StateRow,
     VersionRow,
     all_states,
+    as_stored,
+    insert_version,
     load_state,
     load_version,
     metadata,
     open_version,
     parse_state,
     save_state,
-    seal_values,
     to_version,
+    vanished,
 )
 from keyturn.stores._rules import (
     MAX_VALUE_BYTES,
@@ -131,9 +136,11 @@ class EmbeddedStore:
                 return self._same_or_conflict(earlier, values)
             check_idle(row.state)
             number = row.state.next_number
-            version = self._insert(ref, number, values, origin=origin, token=token)
+            now = rfc3339(self._clock.now())
+            shell = VersionRow(ref, number, now, origin.value, token, destroyed=False, sealed=())
+            version = insert_version(self.database, self.keys, shell, values, entropy=self._entropy)
             self._save(row, replace(row.state, pending=number, next_number=number + 1))
-            return version
+            return metadata(version)
 
     def find(self, ref: SecretRef, token: Token) -> Version | None:
         """
@@ -221,31 +228,6 @@ class EmbeddedStore:
             raise token_conflict(row.ref, row.number)
         return stored.version
 
-    def _insert(
-        self, ref: SecretRef, number: int, values: Values, *, origin: Origin, token: Token
-    ) -> Version:
-        created_at = rfc3339(self._clock.now())
-        shell = VersionRow(ref, number, created_at, origin.value, token, destroyed=False, sealed=())
-        row = seal_values(
-            shell,
-            values,
-            self.keys.active(self.database),
-            store_id=self.store_id,
-            entropy=self._entropy,
-        )
-        place = (ref.environment, ref.name, number)
-        self.database.execute(
-            "INSERT INTO version (environment, secret, number, created_at, origin, token)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (*place, created_at, origin.value, token),
-        )
-        self.database.execute_many(
-            "INSERT INTO value (environment, secret, number, field, data_key, sealed)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            [(*place, *field) for field in row.sealed],
-        )
-        return metadata(row)
-
     def _save(self, row: StateRow, state: SecretState) -> SecretState:
         if state is not row.state:
             save_state(self.database, self.keys, state, counter=row.counter + 1)
@@ -279,7 +261,7 @@ class EmbeddedStore:
             state = load_state(self.database, self.keys, ref).state
             raise no_version(ref, number_at(state, selector))
         state = parse_state(self.database, self.keys, ref, rows[0][1:7]).state
-        version = _as_stored(state, number_at(state, selector), rows)
+        version = as_stored(state, number_at(state, selector), rows)
         return open_version(self.database, self.keys, version)
 
     def read_many(
@@ -319,7 +301,7 @@ class EmbeddedStore:
             ref = SecretRef(environment, name)
             state = parse_state(self.database, self.keys, ref, of_secret[0][1:7]).state
             if state.current is not None:
-                yield _as_stored(state, state.current, of_secret)
+                yield as_stored(state, state.current, of_secret)
         for name in absent:
             # Raises when the state is missing and should not be.
             load_state(self.database, self.keys, SecretRef(environment, name))
@@ -390,13 +372,38 @@ class EmbeddedStore:
         expected = list(range(state.next_number - 1, 0, -1))
         if numbers != expected:
             missing = sorted(set(expected) - set(numbers)) or [state.next_number]
-            raise _vanished(ref, missing[0])
+            raise vanished(ref, missing[0])
         return versions
 
     def _no_history(self, ref: SecretRef) -> Sequence[Version]:
         # Raises when the state is missing and should not be.
         load_state(self.database, self.keys, ref)
         return []
+
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        """
+        Return every version of *names* with its values.
+
+        Raises:
+            Corrupt: Something is missing, or not what was written.
+        """
+        return histories(self.database, self.keys, environment, names)
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        """
+        Write histories of another store, under the numbers that they have there.
+
+        Raises:
+            Conflict: A state is not as expected, or another value has one of the numbers.
+            Rejected: A value is too large, or a name not acceptable.
+
+        Crash safety:
+            All of them are durable on return, or with the outer transaction. Before
+            that: none.
+        """
+        carry(self.database, self.keys, moves, entropy=self._entropy)
 
     # --- Keyturn's own keys, upkeep ------------------------------------------------------
 
@@ -471,22 +478,3 @@ class EmbeddedStore:
     def verify(self) -> list[StoreProblem]:
         """Open and check everything; return what is wrong, by name and never by value."""
         return verify(self.database, self.keys)
-
-
-def _as_stored(state: SecretState, number: int, rows: Sequence[tuple[Any, ...]]) -> VersionRow:
-    ref = state.ref
-    if rows[0][7] is None:
-        raise (
-            _vanished(ref, number) if 0 < number < state.next_number else no_version(ref, number)
-        )
-    version = to_version(ref, number, [row[8:] for row in rows])
-    if version.destroyed:
-        raise destroyed_error(state, number)
-    return version
-
-
-def _vanished(ref: SecretRef, number: int) -> Corrupt:
-    return Corrupt(
-        f"version {number} of `{ref}` is gone from the store",
-        hint="run `keyturn doctor` to see what else is damaged; restore from a backup",
-    )

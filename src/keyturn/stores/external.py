@@ -24,12 +24,14 @@ GROUP = "keyturn.stores"
 
 _STORE = (
     "accept",
+    "carry",
     "close",
     "current_versions",
     "destroy",
     "discard_pending",
     "drifts",
     "find",
+    "histories",
     "history",
     "promote",
     "put_pending",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, final
 
 from keyturn._internal.kubernetes import KubernetesApi, object_path
@@ -37,7 +36,7 @@ from keyturn.stores._kubernetes_place import (
 from keyturn.stores._place import Place, plain_key
 from keyturn.stores.outside import OutsideStore
 
-__all__ = ["KubernetesLayout", "KubernetesSettings", "build"]
+__all__ = ["KubernetesLayout", "KubernetesSettings", "build", "cluster_login"]
 
 # So many old versions and three that stages point at, of the largest size and as they
 # are kept, still fit into one Secret.
@@ -120,6 +119,11 @@ class KubernetesLayout:
         self._api = KubernetesApi(login, clock=clock, entropy=entropy)
 
     @property
+    def api(self) -> KubernetesApi:
+        """The cluster, as whom the store is logged in; it ends with the store."""
+        return self._api
+
+    @property
     def capabilities(self) -> StoreCapabilities:
         """What this store guarantees."""
         return _CAPABILITIES
@@ -166,7 +170,7 @@ class KubernetesLayout:
         Raises:
             Unavailable: No answer.
         """
-        namespace = self._namespace(environment)
+        namespace = self.namespace(environment)
         said = []
         if self._api.may("*", "*"):
             said.append(
@@ -204,7 +208,7 @@ class KubernetesLayout:
                 " `-` between them",
                 code="store.name",
             )
-        names = SecretNames(environment, secret, self._namespace(environment), live)
+        names = SecretNames(environment, secret, self.namespace(environment), live)
 
         def key(name: SecretName, field: FieldName) -> str:
             return self._key(environment, name, field)
@@ -214,9 +218,9 @@ class KubernetesLayout:
     def _recorded(self, environment: EnvironmentName) -> list[SecretName]:
         label = ",".join(f"{name}={value}" for name, value in LABELS)
         found = self._api.list_metadata(
-            object_path("secrets", self._namespace(environment)),
+            object_path("secrets", self.namespace(environment)),
             selector=label,
-            about=f"Secrets in the namespace `{self._namespace(environment)}`",
+            about=f"Secrets in the namespace `{self.namespace(environment)}`",
         )
         names = set()
         for metadata in found:
@@ -226,7 +230,13 @@ class KubernetesLayout:
                 names |= {SecretName(secret)} if isinstance(secret, str) else set()
         return sorted(names)
 
-    def _namespace(self, environment: EnvironmentName) -> str:
+    def namespace(self, environment: EnvironmentName) -> str:
+        """
+        Return the namespace of *environment*.
+
+        Raises:
+            Rejected: Its name cannot be one.
+        """
         pattern = self._settings.namespace or self._api.namespace or "default"
         found = self._filled(pattern, environment)
         if not _NAMESPACE.fullmatch(found):
@@ -248,10 +258,8 @@ def build(context: StoreContext) -> OutsideStore:
     Raises:
         UsageError: There is no login, or it cannot be used.
     """
-    file = context.text("kubeconfig")
     login = cluster_login(
-        kubeconfig=None if file is None else context.folder / Path(file).expanduser(),
-        context=context.text("context"),
+        file=context.text("kubeconfig"), context=context.text("context"), folder=context.folder
     )
     settings = KubernetesSettings(
         namespace=context.text("namespace"),

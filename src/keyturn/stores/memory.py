@@ -10,6 +10,8 @@ from typing import Final, final
 from keyturn.core.clock import Clock
 from keyturn.core.ids import EnvironmentName, SecretName, Token
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -19,6 +21,7 @@ from keyturn.core.model import (
     VersionedValue,
 )
 from keyturn.core.ports import StoreCapabilities
+from keyturn.stores._carrying import additions, carried_token, check_move, target_of
 from keyturn.stores._rules import (
     MAX_VALUE_BYTES,
     check_destroy,
@@ -208,6 +211,56 @@ class MemoryStore:
             secret = self._secrets.get(ref)
             numbers = sorted(secret.versions, reverse=True) if secret else []
             return [secret.versions[number].version for number in numbers] if secret else []
+
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        """Return every version of *names* with its values."""
+        found = {}
+        with self._lock:
+            for name in sorted(set(names)):
+                secret = self._secrets.get(SecretRef(environment, name))
+                if secret is not None:
+                    pairs = (secret.versions[number] for number in sorted(secret.versions))
+                    versions = tuple(
+                        (each.version, None if each.version.destroyed else each.values)
+                        for each in pairs
+                    )
+                    found[name] = History(secret.state, versions)
+        return found
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        """
+        Write histories of another store, under the numbers that they have there.
+
+        Raises:
+            Conflict: A state is not as expected, or another value has one of the numbers.
+            Rejected: A value is too large, or a name not acceptable.
+        """
+        for move in moves:
+            check_move(move, limit_bytes=MAX_VALUE_BYTES)
+        with self._lock:
+            taken = {move.history.ref: self._taken(move) for move in moves}
+            self._secrets.update(taken)
+
+    def _taken(self, move: Move) -> _Secret:
+        history, ref = move.history, move.history.ref
+        secret = self._secrets.get(ref) or _Secret(unwritten(ref))
+        state = target_of(move, secret.state)
+        differs = {
+            version.number
+            for version, values in history.versions
+            if version.number in secret.versions
+            and values is not None
+            and not secret.versions[version.number].version.destroyed
+            and dict(values) != dict(secret.versions[version.number].values)
+        }
+        versions, tokens = dict(secret.versions), dict(secret.tokens)
+        for version, values in additions(history, secret.state, differs=differs):
+            held = VersionedValue(replace(version, ref=ref, drifted=False), values or {})
+            versions[version.number] = held
+            tokens[carried_token(version.number)] = version.number
+        return _Secret(state, versions, tokens)
 
     def _known(self, ref: SecretRef, number: int) -> tuple[_Secret, VersionedValue]:
         secret = self._secrets.get(ref)

@@ -13,7 +13,7 @@ reads give it and say so, writes refuse, until a person accepts it or restores o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar, final
 
 from keyturn._internal import failpoints
@@ -21,6 +21,8 @@ from keyturn.core.clock import Clock
 from keyturn.core.entropy import Entropy
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token, new_id
 from keyturn.core.model import (
+    History,
+    Move,
     Origin,
     SecretRef,
     SecretState,
@@ -29,31 +31,27 @@ from keyturn.core.model import (
     Version,
     VersionedValue,
 )
-from keyturn.core.ports import Drift, DriftKind, StoreCapabilities
+from keyturn.core.ports import Drift, StoreCapabilities
 from keyturn.core.value import SecretValue
-from keyturn.errors import (
-    Conflict,
-    NotFound,
-)
+from keyturn.errors import Conflict, NotFound
 from keyturn.stores import _rules
 from keyturn.stores._again import again
+from keyturn.stores._carrier import Carrier
 from keyturn.stores._ledger import Entry, Ledger, Line, encode_values
+from keyturn.stores._looking import Looker
 from keyturn.stores._place import Layout, Place, Seen
+from keyturn.stores._sweeping import sweep
 from keyturn.stores._truth import (
     Truth,
+    changes_to,
     drifted,
     foreign,
     kept_values,
     live_fields,
     not_live,
-    require_own,
-    true_of,
 )
 
 __all__ = ["OutsideStore"]
-
-# A ledger that moves while the live document is read is read again.
-_LOOKS = 20
 
 T = TypeVar("T")
 
@@ -71,11 +69,19 @@ class OutsideStore:
         self._layout = layout
         self._clock = clock
         self._entropy = entropy
+        self._looker = Looker(layout, entropy)
+        self._carrier = Carrier(layout, self._looker, clock=clock, entropy=entropy)
+        self._swept = False
 
     @property
     def capabilities(self) -> StoreCapabilities:
         """What this store guarantees."""
         return self._layout.capabilities
+
+    @property
+    def layout(self) -> Layout:
+        """Where things lie, for what a store is not asked."""
+        return self._layout
 
     @property
     def where(self) -> str:
@@ -107,10 +113,11 @@ class OutsideStore:
         _rules.check_sizes(ref, values, self.capabilities.max_value_bytes)
         plain = {name: value.reveal() for name, value in values.items()}
         place = self._layout.place(ref)
+        kept: list[str] = []
 
         def put() -> Version:
             seen = place.look(live=False, ledger=True)
-            ledger = self._ledger(seen)
+            ledger = self._looker.ledger(seen)
             recorded = ledger.entry(ref.name)
             stamp, digest = ledger.token(ref, token), ledger.digest(plain)
             earlier = recorded.by_token(stamp)
@@ -121,10 +128,11 @@ class OutsideStore:
             entry = recorded
             if recorded.pending is not None:
                 # It may have become current since: only the live document knows.
-                seen, ledger, (truth,) = self._look(place, [ref])
+                seen, ledger, (truth,) = self._looker.look(place, [ref])
                 entry = truth.entry
             _rules.check_idle(entry.state(ref))
             line = self._line(entry, values, origin, stamp, digest)
+            kept.append(line.key(ref.name))
             entry = entry.adding(line, Stage.PENDING)
             self._save(
                 place,
@@ -136,11 +144,21 @@ class OutsideStore:
             )
             return line.version(ref)
 
-        return self._retried(put)
+        try:
+            made = self._retried(put)
+        except Conflict:
+            if kept:
+                sweep(place, self._looker, own=kept)
+            raise
+        # A race was lost on the way; or whoever wrote before may have died on theirs.
+        if len(set(kept)) > 1 or not self._swept:
+            self._swept = True
+            sweep(place, self._looker, own=kept)
+        return made
 
     def find(self, ref: SecretRef, token: Token) -> Version | None:
         """Return the version that `put_pending` made with *token*."""
-        ledger = self._ledger(self._layout.place(ref).look(live=False, ledger=True))
+        ledger = self._looker.ledger(self._layout.place(ref).look(live=False, ledger=True))
         found = ledger.entry(ref.name).by_token(ledger.token(ref, token))
         return None if found is None else found.version(ref)
 
@@ -161,7 +179,7 @@ class OutsideStore:
         done: list[SecretState] = []
 
         def promote() -> SecretState:
-            seen, ledger, (truth,) = self._look(place, [ref])
+            seen, ledger, (truth,) = self._looker.look(place, [ref])
             state, line = truth.state, truth.line(number)
             if line.destroyed:
                 raise _rules.destroyed_error(state, number)
@@ -197,7 +215,7 @@ class OutsideStore:
         place = self._layout.place(ref)
 
         def discard() -> SecretState:
-            seen, ledger, (truth,) = self._look(place, [ref])
+            seen, ledger, (truth,) = self._looker.look(place, [ref])
             target = _rules.discarded(truth.state, number)
             if target is not truth.state:
                 self._save(place, seen, ledger, ref.name, truth.entry.at(target))
@@ -217,7 +235,7 @@ class OutsideStore:
         place = self._layout.place(ref)
 
         def destroy() -> None:
-            seen, ledger, (truth,) = self._look(place, [ref])
+            seen, ledger, (truth,) = self._looker.look(place, [ref])
             line = truth.line(number)
             _rules.check_destroy(truth.state, number)
             if not line.destroyed:
@@ -225,6 +243,7 @@ class OutsideStore:
                 self._save(place, seen, ledger, ref.name, entry, drop=[line.key(ref.name)])
 
         self._retried(destroy)
+        sweep(place, self._looker)
 
     # --- reads --------------------------------------------------------------------------
 
@@ -239,9 +258,9 @@ class OutsideStore:
         place = self._layout.place(ref)
         if not isinstance(selector, Stage):
             seen = place.look(live=False, ledger=True)
-            entry = self._ledger(seen).entry(ref.name)
+            entry = self._looker.ledger(seen).entry(ref.name)
             return self._kept(place, Truth(ref, entry, entry, {}, None), selector, seen)
-        seen, _, (truth,) = self._look(place, [ref])
+        seen, _, (truth,) = self._looker.look(place, [ref])
         number = _rules.number_at(truth.state, selector)
         if selector is Stage.CURRENT:
             return self._live(truth, number)
@@ -253,7 +272,7 @@ class OutsideStore:
         """Return the current versions of *names* that have one, in one look at each place."""
         return {
             truth.ref.name: self._live(truth, truth.state.current)
-            for truth in self._truths(environment, names)
+            for truth in self._looker.truths(environment, names)
             if truth.state.current is not None and truth.live
         }
 
@@ -265,23 +284,51 @@ class OutsideStore:
             truth.ref.name: truth.line(truth.state.current).version(
                 truth.ref, drifted=truth.drift is not None
             )
-            for truth in self._truths(environment, names)
+            for truth in self._looker.truths(environment, names)
             if truth.state.current is not None and truth.live
         }
 
     def state(self, ref: SecretRef) -> SecretState:
         """Return where the stages point; all None for a secret never written."""
-        _, _, (truth,) = self._look(self._layout.place(ref), [ref])
+        _, _, (truth,) = self._looker.look(self._layout.place(ref), [ref])
         return truth.state
 
     def states(self, environment: EnvironmentName) -> Mapping[SecretName, SecretState]:
         """Return the state of every secret that the store knows in *environment*."""
-        return {truth.ref.name: truth.state for truth in self._truths(environment, None)}
+        return {truth.ref.name: truth.state for truth in self._looker.truths(environment, None)}
 
     def history(self, ref: SecretRef) -> Sequence[Version]:
         """Return every version, newest first."""
-        entry = self._ledger(self._layout.place(ref).look(live=False, ledger=True)).entry(ref.name)
+        entry = self._looker.ledger(self._layout.place(ref).look(live=False, ledger=True)).entry(
+            ref.name
+        )
         return [line.version(ref) for line in reversed(entry.lines)]
+
+    def histories(
+        self, environment: EnvironmentName, names: Iterable[SecretName]
+    ) -> Mapping[SecretName, History]:
+        """
+        Return every version of *names* with its values.
+
+        Raises:
+            Corrupt: What is kept is not what was written.
+        """
+        return self._carrier.histories(environment, names)
+
+    def carry(self, moves: Sequence[Move]) -> None:
+        """
+        Write histories of another store, those of one document together.
+
+        Raises:
+            Conflict: A state is not as expected, another value has one of the numbers, or
+                a live value is none of ours, code `store.drift`.
+            Rejected: A value is too large, or a name not acceptable.
+            OutcomeUnknown: No answer came. Call again.
+
+        Crash safety:
+            Versions are durable first, then live, then the stages are written down.
+        """
+        self._carrier.carry(moves)
 
     # --- drift --------------------------------------------------------------------------
 
@@ -299,7 +346,7 @@ class OutsideStore:
         """
         found = {
             truth.ref.name: truth.drift
-            for truth in self._truths(environment, None)
+            for truth in self._looker.truths(environment, None)
             if truth.drift is not None
         }
         return found | self._foreign(environment, declared or {})
@@ -314,7 +361,7 @@ class OutsideStore:
         for ref in refs:
             place = self._layout.place(ref)
             seen = shared or place.look(live=True, ledger=True)
-            drift = foreign(place, seen, self._ledger(seen), ref, declared[ref.name])
+            drift = foreign(place, seen, self._looker.ledger(seen), ref, declared[ref.name])
             if drift is not None:
                 found[ref.name] = drift
         return found
@@ -332,7 +379,7 @@ class OutsideStore:
         token = Token(new_id(self._entropy))
 
         def accept() -> Version:
-            seen, ledger, (truth,) = self._look(place, [ref])
+            seen, ledger, (truth,) = self._looker.look(place, [ref])
             stamp = ledger.token(ref, token)
             earlier = truth.entry.by_token(stamp)
             if earlier is not None:
@@ -363,7 +410,7 @@ class OutsideStore:
         place = self._layout.place(ref)
 
         def restore() -> Version:
-            seen, ledger, (truth,) = self._look(place, [ref])
+            seen, ledger, (truth,) = self._looker.look(place, [ref])
             line = truth.line(_rules.number_at(truth.state, Stage.CURRENT))
             if truth.drift is not None:
                 changes = self._changes(place, seen, ledger, truth, line)
@@ -375,49 +422,6 @@ class OutsideStore:
         return self._retried(restore)
 
     # --- looking ------------------------------------------------------------------------
-
-    def _ledger(self, seen: Seen) -> Ledger:
-        if seen.ledger is None:
-            return Ledger.new(self._entropy)
-        return Ledger.parse(seen.ledger, where=self.where)
-
-    def _look(
-        self,
-        place: Place,
-        refs: Sequence[SecretRef] | None,
-        environment: EnvironmentName | None = None,
-    ) -> tuple[Seen, Ledger, list[Truth]]:
-        """Return what is true of *refs*, or of all that the ledger names, as of one moment."""
-        for _ in range(_LOOKS):
-            seen = place.look(live=True, ledger=True)
-            ledger = self._ledger(seen)
-            asked = refs
-            if asked is None:
-                where = environment or EnvironmentName("")
-                asked = [SecretRef(where, name) for name in ledger.entries]
-            truths = [true_of(place, seen, ledger, ref) for ref in asked]
-            if all(truth.clean for truth in truths):
-                return seen, ledger, truths
-            # The ledger was read first: a version it lacks may have been made since.
-            if place.look(live=False, ledger=True).ledger_mark == seen.ledger_mark:
-                return seen, ledger, truths
-        raise Conflict(
-            f"{self.where} changes faster than it can be read",
-            hint="run the command again",
-            code="store.busy",
-        )
-
-    def _truths(
-        self, environment: EnvironmentName, names: Iterable[SecretName] | None
-    ) -> Iterator[Truth]:
-        wanted = None if names is None else sorted(set(names))
-        if wanted is not None and not wanted:
-            return
-        found = []
-        for place in self._layout.places(environment, wanted):
-            _, _, truths = self._look(place, None, environment)
-            found += [t for t in truths if wanted is None or t.ref.name in set(wanted)]
-        yield from sorted(found, key=lambda truth: truth.ref.name)
 
     def _live(self, truth: Truth, number: int) -> VersionedValue:
         line = truth.line(number)
@@ -434,7 +438,7 @@ class OutsideStore:
         line = truth.line(number)
         if line.destroyed:
             raise _rules.destroyed_error(truth.state, number)
-        values = kept_values(place, self._ledger(seen), truth.ref, line, where=self.where)
+        values = kept_values(place, self._looker.ledger(seen), truth.ref, line, where=self.where)
         return VersionedValue(line.version(truth.ref), values)
 
     # --- writing ------------------------------------------------------------------------
@@ -444,25 +448,7 @@ class OutsideStore:
     ) -> dict[str, bytes | None]:
         """Return what the live document lacks to be at *line*, where it is not."""
         values = kept_values(place, ledger, truth.ref, line, where=self.where)
-        wanted = {
-            place.live_key(truth.ref.name, name): value.reveal() for name, value in values.items()
-        }
-        require_own(place, ledger, truth.ref, wanted)
-        current = None if truth.state.current is None else truth.line(truth.state.current)
-        stale = (
-            set()
-            if current is None
-            else {place.live_key(truth.ref.name, name) for name in current.fields}
-        )
-        changes: dict[str, bytes | None] = {
-            key: data for key, data in wanted.items() if seen.live.get(key) != data
-        }
-        if current is None and set(changes) & set(seen.live):
-            # It was there before Keyturn was.
-            names = tuple(sorted(values))
-            raise drifted(Drift(truth.ref, DriftKind.FOREIGN, 0, names), self.where)
-        changes.update(dict.fromkeys((stale - set(wanted)) & set(seen.live)))
-        return changes
+        return changes_to(place, seen, ledger, truth, values, where=self.where)
 
     def _line(
         self, entry: Entry, fields: Iterable[FieldName], origin: Origin, token: str, digest: str

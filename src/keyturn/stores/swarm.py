@@ -114,8 +114,8 @@ class SwarmLayout:
     ) -> None:
         self._settings = settings
         self._aside = aside
-        address = EngineAddress(settings.host, settings.tls_folder)
-        self._engine = Engine(address, clock=clock, entropy=entropy)
+        self.address = EngineAddress(settings.host, settings.tls_folder)
+        self._engine = Engine(self.address, clock=clock, entropy=entropy)
 
     @property
     def capabilities(self) -> StoreCapabilities:

@@ -20,14 +20,14 @@ from the live document's own older versions too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from keyturn.core.clock import Clock
 from keyturn.core.entropy import Entropy
-from keyturn.core.ids import EnvironmentName, SecretName, is_name
-from keyturn.core.model import SecretRef
+from keyturn.core.ids import EnvironmentName, FieldName, SecretName, is_name
+from keyturn.core.model import SecretRef, VersionedValue
 from keyturn.core.ports import StoreCapabilities
 from keyturn.errors import Rejected
 from keyturn.manifest import LiveKeys
@@ -37,6 +37,7 @@ from keyturn.stores._vault_api import Cluster
 from keyturn.stores._vault_kv import Kv
 from keyturn.stores._vault_login import Surroundings
 from keyturn.stores._vault_place import LiveKey, VaultPlace
+from keyturn.stores._vault_recheck import recheck_rows
 from keyturn.stores._vault_session import Session
 from keyturn.stores._vault_settings import AuthMethod, VaultAuth, VaultSettings, VaultShape
 from keyturn.stores.outside import OutsideStore
@@ -96,7 +97,8 @@ def policy(settings: VaultSettings, project: str, environments: Iterable[Environ
             _line(settings.mount, "data", live, "create", "read", "update"),
             _line(settings.mount, "data", f"{aside}/ledger", "create", "read", "update"),
             _line(settings.mount, "data", f"{aside}/versions/*", "create", "read", "update"),
-            # These three are for what is destroyed.
+            # These four are for what is destroyed, and for what a lost race leaves behind.
+            _line(settings.mount, "metadata", f"{aside}/versions/", "list"),
             _line(settings.mount, "metadata", f"{aside}/versions/*", "delete"),
             _line(settings.mount, "metadata", live, "read"),
             _line(settings.mount, "destroy", live, "update"),
@@ -172,6 +174,25 @@ class VaultLayout:
             _, aside = _paths(self._settings, self._project, environment)
             names = [SecretName(name) for name in self._kv.names(aside) if is_name(name)]
         return [self.place(SecretRef(environment, name)) for name in sorted(set(names))]
+
+    def recheck(
+        self,
+        environment: EnvironmentName,
+        declared: Mapping[SecretName, Collection[FieldName]],
+        given: Mapping[SecretName, VersionedValue],
+    ) -> Sequence[Sequence[str]]:
+        """Return how one request tells that *given* is still live; with many paths none can."""
+        if self._settings.shape is VaultShape.SECRET:
+            return ()
+        live, _ = _paths(self._settings, self._project, environment)
+        return recheck_rows(
+            self._settings,
+            self._place(environment, None),
+            self._kv.data_path(live),
+            declared,
+            given,
+            serving=self._cluster.serving(),
+        )
 
     def _place(self, environment: EnvironmentName, name: SecretName | None) -> VaultPlace:
         live, aside = _paths(self._settings, self._project, environment)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyturn._internal import failpoints
 from keyturn.core.clock import Clock
 from keyturn.core.value import SecretValue
 from keyturn.errors import KeyturnError, Rejected, Unavailable, UsageError
-from keyturn.targets._http import LOGIN_REFUSED, Answer, Login, Vendor, segment
+from keyturn.targets._http import DENIED, LOGIN_REFUSED, Answer, Login, Vendor, segment
 
 __all__ = ["SecretId", "Session", "Vault"]
 
@@ -20,7 +20,16 @@ _NOT_NOW = frozenset({472, 473, 503})
 _REDIRECT = 307
 _BAD_REQUEST = 400
 _NO_CONTENT = 204
+_FORBIDDEN = 403
 _NOT_FOUND = 404
+# What a rotation does below the role, and the capability that each takes.
+_NEEDED = (
+    ("", ("read",)),
+    ("/secret-id", ("list", "update")),
+    ("/secret-id/lookup", ("update",)),
+    ("/secret-id-accessor/lookup", ("update",)),
+    ("/secret-id-accessor/destroy", ("update",)),
+)
 # What a secret-id that is not accepted is answered with; older servers said the second.
 _REFUSALS = ("invalid role or secret id", "invalid secret id")
 _ACCESSOR_LIMIT = 1000
@@ -183,6 +192,38 @@ class Session:
         with contextlib.suppress(KeyturnError):
             self._vault.send("POST", path, login=self._token, expect={_BAD_REQUEST})
 
+    def require_rights(self) -> None:
+        """
+        Return where the token may do all that a rotation takes, as far as it may ask.
+
+        Raises:
+            Rejected: It may not; the message names every path and capability.
+        """
+        paths = {f"{self._vault.role_path}{end}"[4:]: need for end, need in _NEEDED}
+        answer = self._vault.send(
+            "POST",
+            "/v1/sys/capabilities-self",
+            login=self._token,
+            body={"paths": list(paths)},
+            expect={_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND},
+        )
+        if not answer.succeeded:
+            # A policy may forbid even this; then each request tells.
+            return
+        lacking = {
+            path: [right for right in need if right not in _rights(answer, path)]
+            for path, need in paths.items()
+        }
+        rules = [_rule(path, rights) for path, rights in lacking.items() if rights]
+        if not rules:
+            return
+        listed = ", ".join(f"`{path}` ({' '.join(r)})" for path, r in lacking.items() if r)
+        raise Rejected(
+            f"{self._token.whose} may not do all that a rotation takes: {listed}",
+            hint=f"its policy needs: {' '.join(rules)}",
+            code=DENIED,
+        )
+
     def role(self) -> Mapping[str, object]:
         """
         Return how the role is set up.
@@ -309,5 +350,18 @@ def _number(found: object) -> int:
 
 
 def _policy(path: str, right: str) -> str:
-    where = path.removeprefix("/v1/")
-    return f'its policy needs: path "{where}" {{ capabilities = ["{right}"] }}'
+    return f"its policy needs: {_rule(path.removeprefix('/v1/'), [right])}"
+
+
+def _rule(path: str, rights: Sequence[str]) -> str:
+    listed = ", ".join(f'"{right}"' for right in rights)
+    return f'path "{path}" {{ capabilities = [{listed}] }}'
+
+
+def _rights(answer: Answer, path: str) -> Collection[str]:
+    """Return what *answer* says of *path*; `root` may do everything."""
+    found = answer.at("data", path)
+    if not isinstance(found, list):
+        found = answer.at(path)
+    rights = {str(right) for right in found} if isinstance(found, list) else set()
+    return {"read", "list", "update"} if "root" in rights else rights

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from keyturn.core.ids import Token
 from keyturn.core.model import Values
-from keyturn.core.ports import RotationKind
+from keyturn.core.ports import Evidence, RotationKind
+from keyturn.core.value import SecretValue
 from keyturn.errors import InternalError
 
 __all__ = ["OnePhase"]
@@ -48,6 +49,14 @@ class OnePhase:
 
     def recede(self, current: Values, phase: int) -> None:
         """Do nothing: there is no later phase."""
+
+    def counted_on(self, values: Values) -> SecretValue | None:  # noqa: ARG002 - the port's
+        """Return None: a failed try of *values* is held against nobody else."""
+        return None
+
+    def ask_dead(self, old: Values, *, current: Values) -> Evidence | None:  # noqa: ARG002 - the port's
+        """Return None: only a try tells."""
+        return None
 
     def rehearsal(self) -> RotationKind | None:
         """Return None: what this would try cannot be tried without doing it."""

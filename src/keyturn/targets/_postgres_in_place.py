@@ -141,6 +141,10 @@ class InPlace(OnePhase):
         """Log in with *values*, as `probe`."""
         return probe(self._target, values)
 
+    def counted_on(self, values: Values) -> SecretValue | None:
+        """Return the login: a server may lock it after some failures."""
+        return values.get(USERNAME)
+
     def rehearsal(self) -> InPlaceRehearsal:
         """Return the same steps for a throw-away login, which do not touch the real one."""
         return InPlaceRehearsal(self._target, make_password=self._make_password)
@@ -211,6 +215,10 @@ class InPlaceRehearsal(InPlace):
     Of the real login it only asks who could change its password: the administrator,
     or else the login itself, which `create` has seen to log in.
     """
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the login of *pending*, and how it is dropped."""
+        return throwaway.whereabouts(username_of(pending))
 
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
         """Return what a rehearsal will do."""

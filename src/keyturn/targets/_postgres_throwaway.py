@@ -11,7 +11,15 @@ from keyturn.errors import Rejected
 from keyturn.targets import _postgres_roles as roles
 from keyturn.targets._postgres_connection import Connection, transaction
 
-__all__ = ["drop", "is_ours", "mark", "name_for", "refuse_strangers", "remove"]
+__all__ = [
+    "drop",
+    "is_ours",
+    "mark",
+    "name_for",
+    "refuse_strangers",
+    "remove",
+    "whereabouts",
+]
 
 _MARK = "made by a Keyturn rehearsal, may be dropped"
 _NAME_LIMIT_BYTES = 63
@@ -58,6 +66,12 @@ def remove(connection: Connection, name: str) -> None:
     """Drop the role *name*, in the open transaction, where a rehearsal made it."""
     if is_ours(connection, name):
         roles.drop(connection, name)
+
+
+def whereabouts(name: str) -> tuple[str, str]:
+    """Return what a person is told of the role *name*, and how to end it."""
+    quoted = name.replace('"', '""')
+    return f"the login `{name}`", f'the next rehearsal drops it; or now: DROP ROLE "{quoted}"'
 
 
 def drop(connection: Connection, name: str) -> None:

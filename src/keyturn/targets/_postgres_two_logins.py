@@ -193,6 +193,10 @@ class TwoLogins(OnePhase):
         """Log in with *values*, as `probe`."""
         return probe(self._target, values)
 
+    def counted_on(self, values: Values) -> SecretValue | None:
+        """Return the login: a server may lock it after some failures."""
+        return values.get(USERNAME)
+
     def rehearsal(self) -> TwoLoginsRehearsal:
         """Return the same steps for a throw-away login, which touch neither real one."""
         return TwoLoginsRehearsal(self._target, make_password=self._make_password)
@@ -312,6 +316,10 @@ class TwoLoginsRehearsal(TwoLogins):
     Of the real logins it only asks whether the administrator could change them. A
     birth's owner role, where there is none yet, is a throw-away one as well.
     """
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the login of *pending*, and how it is dropped."""
+        return throwaway.whereabouts(username_of(pending))
 
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
         """Return what a rehearsal will do, as `TwoLogins.describe`."""

@@ -8,7 +8,7 @@ been carried out; whoever asks again first asks what is true.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,9 @@ __all__ = [
     "RedisLogin",
     "RedisTarget",
     "log_in",
+    "name_of",
     "pairs",
+    "right_of",
 ]
 
 DEFAULT_USER = "default"
@@ -152,6 +154,16 @@ def log_in(target: RedisTarget, login: RedisLogin) -> Iterator[Connection]:
             client.close()
 
 
+def name_of(command: Sequence[str]) -> str:
+    """Return the name of *command*, without what it is given."""
+    return " ".join(command[:2]) if command[0] in {"ACL", "CONFIG", "CLIENT"} else command[0]
+
+
+def right_of(name: str) -> str:
+    """Return the right to run the command *name*, as `ACL SETUSER` takes it."""
+    return "|".join(name.lower().split())
+
+
 def pairs(answer: Any) -> Mapping[str, Any]:
     """Return an answer of names and values in turn as a mapping."""
     if isinstance(answer, Mapping):
@@ -231,13 +243,14 @@ def _command_error(
     import redis
 
     target, words = connection.target, _words(error)
-    name = " ".join(command[:2]) if command[0] in {"ACL", "CONFIG", "CLIENT"} else command[0]
+    name = name_of(command)
     if isinstance(error, redis.exceptions.NoPermissionError):
-        right = "|".join(name.lower().split())
+        right = right_of(name)
         return Rejected(
             f"{connection.login.whose} may not run `{name}` at `{target}`",
             hint=f"as an administrator of the server: ACL SETUSER {connection.login.user} +{right}",
             code=DENIED,
+            context={"command": name},
         )
     if _is_busy(words):
         return _unavailable(target, words)

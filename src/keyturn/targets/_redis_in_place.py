@@ -48,6 +48,7 @@ class InPlace(OnePhase):
         """
         with self._server.acting(current) as connection:
             places = self._refuse_unfit(connection)
+            users.require_may_save(connection, places)
             count = users.replicas(connection)
         lines = [
             ("create", "a new password for the server"),
@@ -81,7 +82,10 @@ class InPlace(OnePhase):
                 code="target.role",
             )
         with self._server.acting(current) as connection:
-            self._refuse_unfit(connection)
+            places = self._refuse_unfit(connection)
+            # Before anything is changed: what it cannot write down, a restart would undo.
+            for place in places:
+                users.save(connection, place, point="create")
         return pending
 
     def apply(self, current: Values | None, pending: Values) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from keyturn.core.ids import Token
@@ -49,6 +50,7 @@ class TwoPasswords(OnePhase):
         """
         user = username_of(current if current is not None else self._make())
         with self._server.acting(current) as connection:
+            users.require_rights(connection, user, tries=bool(self._commands))
             places = self._refuse_unfit(connection, user)
             count = users.replicas(connection)
         lines = [
@@ -76,13 +78,14 @@ class TwoPasswords(OnePhase):
         Return the same user with a new password.
 
         Raises:
-            Rejected: There is no such user, it needs no password, or the server would
-                forget the change (code `target.persistence`).
+            Rejected: There is no such user, it needs no password, rights are missing, or
+                the server would forget the change (code `target.persistence`).
         """
         pending = values_of(current, self._make())
+        user = username_of(pending)
         with self._server.acting(current) as connection:
-            self._refuse_unfit(connection, username_of(pending))
-            users.require_may_end_sessions(connection)
+            users.require_rights(connection, user, tries=bool(self._commands), writing=True)
+            self._refuse_unfit(connection, user)
         return pending
 
     def apply(self, current: Values | None, pending: Values) -> None:
@@ -90,14 +93,19 @@ class TwoPasswords(OnePhase):
         Add the new password, and let the server write its users down.
 
         Crash safety:
-            It is written down on every call: a crash may have come in between.
+            It is written down on every call: a crash may have come in between. Where it
+            cannot be, the password is taken out again, so that it is nowhere.
         """
         user, new = username_of(pending), users.sha256(pending[PASSWORD])
         with self._server.acting(current, pending) as connection:
             places = self._refuse_unfit(connection, user)
             if new not in users.refuse_unfit(connection, user).hashes:
                 connection.change("ACL", "SETUSER", user, f"#{new}", point="apply")
-            users.save(connection, places[0], point="apply")
+            try:
+                users.save(connection, places[0], point="apply")
+            except Rejected:
+                connection.change("ACL", "SETUSER", user, f"!{new}", point="apply.undo")
+                raise
             _require(connection, user, new, there=True)
 
     def check(self, current: Values | None, pending: Values) -> Evidence:
@@ -126,7 +134,18 @@ class TwoPasswords(OnePhase):
         Sessions are let be: before the new version was promoted they are all the old
         one's, and nothing tells one from the other.
         """
+        name, new = username_of(pending), users.sha256(pending[PASSWORD])
         with self._server.acting(current, pending) as connection:
+            user = users.find(connection, name)
+            if user is not None and new not in user.hashes:
+                # It never came to be, or is gone: `apply` leaves none that is not written
+                # down. That the server cannot write now is no reason to get stuck.
+                with contextlib.suppress(Rejected):
+                    users.save(connection, users.places(connection)[0], point="withdraw")
+                return
+            if user is not None:
+                # Taken out of memory alone, it would come back with a restart.
+                users.save(connection, users.places(connection)[0], point="withdraw.first")
             self._remove(connection, pending, "withdraw")
 
     def retire(self, current: Values, old: Values) -> None:
@@ -149,6 +168,13 @@ class TwoPasswords(OnePhase):
     def probe(self, values: Values) -> Evidence:
         """Log in with *values*."""
         return probe(self._server.target, values)
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the hash of *pending*, which the server shows too, and how it is removed."""
+        user, new = username_of(pending), users.sha256(pending[PASSWORD])
+        ending = f"ACL SETUSER {user} !{new}, then ACL SAVE or CONFIG REWRITE"
+        what = f"a further password of `{user}`, `#{new}`"
+        return what, f"as an administrator of the server: {ending}"
 
     def rehearsal(self) -> RotationKind | None:
         """Return these steps: a second password touches nothing that is in use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,8 +13,11 @@ from keyturn.targets._redis_connection import (
     DEFAULT_USER,
     DENIED,
     NOT_ASKED,
+    UNKNOWN,
     Connection,
+    name_of,
     pairs,
+    right_of,
 )
 
 __all__ = [
@@ -26,7 +30,8 @@ __all__ = [
     "refuse_topology",
     "refuse_unfit",
     "replicas",
-    "require_may_end_sessions",
+    "require_may_save",
+    "require_rights",
     "save",
     "sha256",
 ]
@@ -37,6 +42,12 @@ class Place(StrEnum):
 
     ACL_FILE = "its ACL file"
     CONFIGURATION = "its configuration file"
+
+
+_SAVING: Mapping[Place, tuple[str, str]] = {
+    Place.ACL_FILE: ("ACL", "SAVE"),
+    Place.CONFIGURATION: ("CONFIG", "REWRITE"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +176,8 @@ def save(connection: Connection, place: Place, *, point: str) -> None:
     Raises:
         Rejected: The server cannot write there (code `target.persistence`).
     """
-    command = ("ACL", "SAVE") if place is Place.ACL_FILE else ("CONFIG", "REWRITE")
     try:
-        connection.change(*command, point=f"{point}.save")
+        connection.change(*_SAVING[place], point=f"{point}.save")
     except Rejected as error:
         if error.code == DENIED:
             raise
@@ -187,6 +197,108 @@ def may_run(connection: Connection, name: str, command: tuple[str, ...]) -> str 
     """
     answer = connection.ask("ACL", "DRYRUN", name, *command)
     return None if answer in {"OK", True} else str(answer)
+
+
+def require_rights(
+    connection: Connection, user: str, *, tries: bool, writing: bool = False
+) -> None:
+    """
+    Return where this session may run all that a rotation of *user* takes.
+
+    Nothing is changed: the server is asked, or a command is sent that does nothing.
+
+    Args:
+        tries: Whether the server is to try commands as *user* later.
+        writing: Also let the server write its users down as they are, which proves that
+            it can; for a server that cannot be asked it is the only proof.
+
+    Raises:
+        Rejected: It may not; the message names every right that is missing. Or the
+            server cannot write its users down (code `target.persistence`).
+    """
+    # No session has this number, so none is ended.
+    nobody = ("CLIENT", "KILL", "ID", str(2**62))
+    harmless = (("ACL", "GETUSER", user), ("CLIENT", "ID"), ("CLIENT", "LIST"), nobody)
+    missing = [name_of(command) for command in harmless if _is_denied(connection, command)]
+    kept: tuple[Place, ...] = ()
+    try:
+        kept = places(connection)
+    except Rejected as error:
+        if error.code != DENIED:
+            raise
+        missing.append(str(error.context["command"]))
+    changing = [("ACL", "SETUSER", user), *(_SAVING[place] for place in kept)]
+    answers = _dry_runs(connection, changing)
+    if answers is None and tries:
+        missing.append("ACL DRYRUN")
+    missing += [name_of(command) for command, may in (answers or {}).items() if not may]
+    for place in kept if writing else ():
+        name = name_of(_SAVING[place])
+        if name not in missing and _is_save_denied(connection, place):
+            missing.append(name)
+    if missing:
+        raise _lacking(connection, missing)
+
+
+def require_may_save(connection: Connection, kept: Sequence[Place]) -> None:
+    """
+    Return where this session may write the users down, as far as it can be asked.
+
+    Raises:
+        Rejected: It may not.
+    """
+    answers = _dry_runs(connection, [_SAVING[place] for place in kept]) or {}
+    missing = [name_of(command) for command, may in answers.items() if not may]
+    if missing:
+        raise _lacking(connection, missing)
+
+
+def _is_denied(connection: Connection, command: tuple[str, ...]) -> bool:
+    try:
+        connection.ask(*command)
+    except Rejected as error:
+        if error.code != DENIED:
+            raise
+        return True
+    return False
+
+
+def _is_save_denied(connection: Connection, place: Place) -> bool:
+    try:
+        save(connection, place, point="create")
+    except Rejected as error:
+        if error.code != DENIED:
+            raise
+        return True
+    return False
+
+
+def _dry_runs(
+    connection: Connection, commands: Sequence[tuple[str, ...]]
+) -> Mapping[tuple[str, ...], bool] | None:
+    """Return which of *commands* this session may run; None where it may not ask that."""
+    found: dict[tuple[str, ...], bool] = {}
+    for command in commands:
+        try:
+            found[command] = may_run(connection, connection.login.user, command) is None
+        except Rejected as error:
+            if error.code == DENIED:
+                return None
+            if error.code != UNKNOWN:
+                raise
+            # Before version 7: nothing can be told without doing it.
+            return {}
+    return found
+
+
+def _lacking(connection: Connection, names: Sequence[str]) -> Rejected:
+    listed = ", ".join(f"`{name}`" for name in names)
+    rights = " ".join(f"+{right_of(name)}" for name in names)
+    return Rejected(
+        f"{connection.login.whose} may not run {listed} at `{connection.target}`",
+        hint=f"as an administrator of the server: ACL SETUSER {connection.login.user} {rights}",
+        code=DENIED,
+    )
 
 
 def end_sessions(connection: Connection, name: str) -> int:
@@ -219,16 +331,3 @@ def _sessions(connection: Connection, name: str) -> list[_Session]:
         if facts.get("user", DEFAULT_USER) == name and "id" in facts:
             found.append(_Session(facts["id"], "S" in facts.get("flags", "")))
     return found
-
-
-def require_may_end_sessions(connection: Connection) -> None:
-    """
-    Return where sessions may be listed and ended; asked before anything is changed.
-
-    Raises:
-        Rejected: A right is missing; the message names the command.
-    """
-    connection.ask("CLIENT", "ID")
-    connection.ask("CLIENT", "LIST")
-    # No session has this number, so none is ended.
-    connection.ask("CLIENT", "KILL", "ID", str(2**62))

@@ -8,6 +8,7 @@ from keyturn.core.entropy import Entropy
 from keyturn.core.ids import FieldName, Token
 from keyturn.core.model import Values
 from keyturn.core.ports import Evidence, RotationKind
+from keyturn.core.value import SecretValue
 from keyturn.errors import Rejected
 from keyturn.targets._base import OnePhase
 from keyturn.targets._ssh_account import Account, key_of
@@ -91,6 +92,18 @@ class AuthorizedKeys(OnePhase):
     def probe(self, values: Values) -> Evidence:
         """Log in with *values*; raises as `Account.check`."""
         return self._account.check(None, values)
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return which line of the file is that of *pending*."""
+        line, path = key_of(pending).public_line, self._account.authorized_keys
+        return (
+            f"a line in `{path}` of `{self._account}`, with the key `{line.split()[1][-16:]}`",
+            f"take the line out that ends so: {line}",
+        )
+
+    def counted_on(self, values: Values) -> SecretValue | None:  # noqa: ARG002 - the port's
+        """Return the account: a server may turn away who failed there too often."""
+        return SecretValue.from_text(self._account.user)
 
     def rehearsal(self) -> RotationKind:
         """Return itself: a second key's line comes and goes, the first one's stays."""

@@ -144,6 +144,10 @@ class Certified(OnePhase):
         """Log in with *values*; raises as `Account.check`."""
         return self._account.check(None, values)
 
+    def counted_on(self, values: Values) -> SecretValue | None:  # noqa: ARG002 - the port's
+        """Return the account: a server may turn away who failed there too often."""
+        return SecretValue.from_text(self._account.user)
+
     def rehearsal(self) -> RotationKind | None:
         """Return the steps for a certificate of minutes; None without a list of revoked keys."""
         if self._authority.revoked_keys is None:

@@ -157,6 +157,10 @@ class StripeKeyByApi(StripeKey):
         require_other(current, old)
         self._expire(old, self._remembered(current), point="retire")
 
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the id of *pending*, and where it is ended."""
+        return f"the key `{pending[KEY_ID].reveal_text()}`", "expire it in Stripe's dashboard"
+
     def rehearsal(self) -> RotationKind | None:
         """Return these steps: a further key does nothing to those in use."""
         return self

@@ -14,12 +14,12 @@ from keyturn.core.ids import FieldName, Token
 from keyturn.core.model import Values
 from keyturn.core.ports import Evidence, KindContext, RotationKind
 from keyturn.core.value import SecretValue
-from keyturn.errors import Rejected, VerificationFailed
+from keyturn.errors import KeyturnError, Rejected, VerificationFailed
 from keyturn.targets import _approle_lifetime as lifetimes
 from keyturn.targets import _target_table as table
 from keyturn.targets._approle_vault import Session, Vault
 from keyturn.targets._base import OnePhase
-from keyturn.targets._http import LOGIN_REFUSED, Login, until
+from keyturn.targets._http import DENIED, LOGIN_REFUSED, Login, until
 
 __all__ = ["ACCESSOR", "ROLE_ID", "SECRET_ID", "AppRole", "build"]
 
@@ -55,6 +55,7 @@ class AppRole(OnePhase):
     def __init__(self, vault: Vault, context: KindContext) -> None:
         self._vault = vault
         self._context = context
+        self._made = self._denied = False
 
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
         """
@@ -64,6 +65,7 @@ class AppRole(OnePhase):
             Rejected: As `create`.
         """
         with self._acting(current) as session:
+            session.require_rights()
             role = self._fit_role(session)
             left = self._left_behind(session, current)
         name = self._vault.role
@@ -91,8 +93,10 @@ class AppRole(OnePhase):
             OutcomeUnknown: The answer was lost. Call again with the same *token*.
         """
         with self._acting(current) as session:
+            self._require_rights(session)
             self._fit_role(session)
             self._sweep(session, token)
+            self._made = True
             role_id = current[ROLE_ID] if current is not None else session.role_id()
             ref = self._context.ref
             where = f"{self._context.project}/{ref.environment}/{ref.name}"
@@ -117,7 +121,11 @@ class AppRole(OnePhase):
         if self._context.admin is None and current is None:
             # A first secret-id without an administrator: `create` could not ask either.
             return
+        if self._denied:
+            # This very process was refused before it made anything.
+            return
         with self._acting(current) as session:
+            self._require_rights(session)
             found = None if current is None else session.look_up_value(current[SECRET_ID])
             self._sweep(session, token, spare=None if found is None else found.accessor)
 
@@ -192,9 +200,50 @@ class AppRole(OnePhase):
         names = ", ".join(f"`{name}`" for name in sorted(self._policies(values)))
         return Evidence("login accepted", f"policies {names}")
 
+    def counted_on(self, values: Values) -> SecretValue | None:
+        """Return the role: the server locks it, for every secret-id, after a few failures."""
+        return values.get(ROLE_ID)
+
+    def ask_dead(self, old: Values, *, current: Values) -> Evidence | None:
+        """
+        Look *old* up, which is no login and counted against nobody.
+
+        Returns:
+            None where it is of another role, may have expired, or nobody may look it up.
+
+        Raises:
+            VerificationFailed: The role still has it.
+        """
+        if old[ROLE_ID] != current[ROLE_ID]:
+            return None
+        try:
+            with self._acting(current) as session:
+                found = session.look_up_value(old[SECRET_ID])
+        except KeyturnError:
+            return None
+        if found is not None and found.ttl_seconds:
+            # It may have expired since: the server forgets those some time later.
+            return None
+        if found is not None:
+            raise VerificationFailed(
+                f"the role `{self._vault.role}` still has the old secret-id",
+                hint=f"destroy the one with the accessor {found.accessor}",
+                code="target.still-works",
+            )
+        return Evidence("not known", f"to the role `{self._vault.role}`, which was asked")
+
     def rehearsal(self) -> RotationKind | None:
         """Return these steps: another secret-id touches nothing that is in use."""
         return self
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the accessor of *pending*, and the command that destroys it."""
+        accessor, role = pending[ACCESSOR].reveal_text(), self._vault.role
+        path = f"{self._vault.role_path.removeprefix('/v1/')}/secret-id-accessor/destroy"
+        return (
+            f"the secret-id of the role `{role}` with the accessor `{accessor}`",
+            f"destroy it: bao write {path} secret_id_accessor={accessor}",
+        )
 
     @contextlib.contextmanager
     def _acting(self, *known: Values | None) -> Iterator[Session]:
@@ -234,6 +283,16 @@ class AppRole(OnePhase):
         secret_id = table.admin_field(self._context, admin, SECRET_ID)
         with self._vault.logged_in(role_id, secret_id, whose) as session:
             yield session
+
+    def _require_rights(self, session: Session) -> None:
+        if self._made:
+            # Then each request tells: what was made is ended by as little as it takes.
+            return
+        try:
+            session.require_rights()
+        except Rejected as error:
+            self._denied = error.code == DENIED
+            raise
 
     def _fit_role(self, session: Session) -> Mapping[str, object]:
         role = session.role()

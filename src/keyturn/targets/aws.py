@@ -333,6 +333,15 @@ class _Rehearsal(AwsAccessKey):
         self._keys(current, pending).last_used(_id(pending))
         return seen
 
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the id of *pending*, and the command that deletes it."""
+        user = table.optional_text(self._context, "user")
+        of = f" --user-name {user}" if user else ""
+        return (
+            f"the access key `{_id(pending)}`",
+            f"delete it: aws iam delete-access-key{of} --access-key-id {_id(pending)}",
+        )
+
     def withdraw(self, current: Values | None, pending: Values) -> None:
         """Switch the key off and delete it; deleted it is also where the first is denied."""
         keys = self._keys(current, pending)

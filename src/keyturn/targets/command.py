@@ -41,6 +41,7 @@ from keyturn.targets._command_programs import BY_HAND, Programs
 
 __all__ = ["Command", "build"]
 
+_USERNAME = FieldName("username")
 _STEPS = ("create", "apply", "check", "retire", "withdraw", "status")
 _DEFAULT_TIMEOUT = "60s"
 
@@ -155,6 +156,10 @@ class Command(OnePhase):
                 "`status` says that the value does not work", code="target.login-refused"
             )
         return Evidence("accepted", "by `status`")
+
+    def counted_on(self, values: Values) -> SecretValue | None:
+        """Return the user name, where there is one: `status` may log in by it."""
+        return values.get(_USERNAME)
 
     def rehearsal(self) -> RotationKind | None:
         """Return itself where old and new are both valid; None where trying it would do it."""

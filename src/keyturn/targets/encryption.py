@@ -59,7 +59,8 @@ class EncryptionKey(LearntFirst):
         return [
             ("create", f"a new key, second in the ring: `{old.id}` goes on encrypting"),
             ("check", "encrypt and decrypt a sample with every key of the ring"),
-            ("advance", f"first the new key encrypts; then {then}"),
+            ("advance", "the new key encrypts; the old one stays in the ring"),
+            ("advance", then),
             ("retire", f"`{hook}` once more, for rows written meanwhile"),
             ("prove", f"`{hook}` counts no row of `{old.id}`"),
         ]

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import PurePath
 from typing import TypeAlias, TypeVar, cast
 
-from keyturn.core.ids import Token
+from keyturn.core.ids import FieldName, Token
 from keyturn.core.model import Values
 from keyturn.core.ports import Evidence, KindContext, RotationKind
 from keyturn.core.value import SecretValue
@@ -29,6 +29,7 @@ _CODE = "rotation.plugin"
 _HINT = "tell whoever made it: a plug-in is written as the guide of the kind `external` says"
 _T = TypeVar("_T")
 _WORDS_LIMIT = 200
+_USERNAME = FieldName("username")
 _METHODS = (
     "advance",
     "apply",
@@ -69,12 +70,12 @@ def build(context: KindContext) -> RotationKind:
     function = _load(name, point)
     try:
         kind = function(context)
-    except KeyturnError:
+        return _Guarded(f"`{name}` of {_release(point)}", _checked(name, kind))
+    except (KeyturnError, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+    except BaseException as error:  # noqa: BLE001 - whatever a stranger's code raises
         # Its words may quote a value: it was given some.
         raise _broken(name, f"failed in `build`: {_fault(error)}") from None
-    return _Guarded(f"`{name}` of {_release(point)}", _checked(name, kind))
 
 
 class _Guarded:
@@ -142,6 +143,21 @@ class _Guarded:
     def probe(self, values: Values) -> Evidence:
         return self._run("probe", Evidence, lambda: self._kind.probe(values))
 
+    def counted_on(self, values: Values) -> SecretValue | None:
+        count = getattr(self._kind, "counted_on", None)
+        if not callable(count):
+            # It does not say: whoever logs in by a name may be locked out by it.
+            return values.get(_USERNAME)
+        found = self._run("counted_on", object, lambda: count(values))
+        return found if isinstance(found, SecretValue) else None
+
+    def ask_dead(self, old: Values, *, current: Values) -> Evidence | None:
+        ask = getattr(self._kind, "ask_dead", None)
+        if not callable(ask):
+            return None
+        found = self._run("ask_dead", object, lambda: ask(old, current=current))
+        return found if isinstance(found, Evidence) else None
+
     def rehearsal(self) -> RotationKind | None:
         kind = self._run("rehearsal", object, self._kind.rehearsal)
         if kind is None:
@@ -157,9 +173,9 @@ class _Guarded:
     def _run(self, step: str, wanted: type[_T], act: Callable[[], object]) -> _T:
         try:
             found = act()
-        except KeyturnError:
+        except (KeyturnError, KeyboardInterrupt):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+        except BaseException as error:  # noqa: BLE001 - whatever a stranger's code raises
             # Its words may quote a value: it was given some.
             raise self._failed(step, _fault(error)) from None
         if not isinstance(found, wanted):
@@ -194,7 +210,9 @@ def _find(name: str) -> metadata.EntryPoint:
 def _load(name: str, point: metadata.EntryPoint) -> _Build:
     try:
         function = point.load()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         words = f"{type(error).__name__}: {error}"[:_WORDS_LIMIT]
         raise _broken(name, f"cannot be loaded: {words}") from error
     if not callable(function):
@@ -219,7 +237,7 @@ def _release(point: metadata.EntryPoint) -> str:
     return f"`{point.dist.name} {point.dist.version}`" if point.dist is not None else "no package"
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: BaseException) -> str:
     """Return the kind of *error* and where it arose, without its words."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -155,7 +155,8 @@ class PublishedSet(_SigningKind):
             lines = [
                 ("create", f"a new key pair; the set has it beside `{old.kid}`, which signs"),
                 ("check", "sign with both, and verify with the set"),
-                ("advance", "first the new key signs; then the old one leaves the set"),
+                ("advance", "the new key signs; the old one stays in the set"),
+                ("advance", "the old key leaves the set"),
                 ("prove", "a signature of the old key is refused with the set"),
             ]
         return lines

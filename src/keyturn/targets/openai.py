@@ -186,6 +186,11 @@ class OpenAIKey(VendorKey):
         """Return these steps: a further key touches nothing that is in use."""
         return self
 
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the id of *pending*, and where it is deleted."""
+        what = f"the key `{pending[KEY_ID].reveal_text()}` of `{self._target.project}`"
+        return what, f"delete it at {_CONSOLE}"
+
     def use(self, value: SecretValue) -> Answer:
         """List the models that *value* may use."""
         return self._api.request(

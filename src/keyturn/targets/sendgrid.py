@@ -8,8 +8,9 @@ itself. Several work at once. The new key is given the scopes of the old one, an
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from keyturn._internal import failpoints
 from keyturn.core.ids import Token
@@ -29,6 +30,8 @@ _URL = "https://api.sendgrid.com"
 _KEYS = "/v3/api_keys"
 _CONSOLE = "app.sendgrid.com, under Settings, API Keys"
 _MOST_KEYS = 100
+# To list keys, make one, and end it again.
+_MANAGING = ("api_keys.create", "api_keys.delete", "api_keys.read")
 # A key says its own name: `SG.<key id>.<the secret part>`.
 _FORM = re.compile(r"SG\.([A-Za-z0-9_-]{16,64})\.[A-Za-z0-9_-]{16,}", re.ASCII)
 # `GET /v3/scopes` tells these of an account; a key cannot be given them.
@@ -77,6 +80,10 @@ class SendGridKey(VendorKey):
         # Who asked to create: asked again to clean up after it.
         self._asker = admin
         self._tried = False
+        # What this process made, as a person sees it in the console.
+        self._made = ""
+        # Refused before anything was made: then a clean-up is not refused again, but void.
+        self._denied = False
 
     def describe(self, current: Values | None) -> Sequence[tuple[str, str]]:
         """
@@ -86,10 +93,10 @@ class SendGridKey(VendorKey):
             Rejected: The keys may not be listed, or there is no room for one more.
         """
         login = self._login(current)
+        wanted = self._require_rights(login, current)
         count = len(self._list(login))
         if count >= _MOST_KEYS:
             raise _no_room()
-        wanted = self._wanted(login, current)
         lines = [
             ("create", f"a key with {len(wanted)} scopes, beside {count} keys; by {login.whose}"),
             ("check", "read the new key's scopes and compare them"),
@@ -113,11 +120,12 @@ class SendGridKey(VendorKey):
         """
         self._tried = True
         login = self._asker = self._login(current)
-        self._end_named(login, made_name(self._ref, token))
-        body = {
-            "name": made_name(self._ref, token),
-            "scopes": sorted(self._wanted(login, current)),
-        }
+        name = made_name(self._ref, token)
+        with self._before_making():
+            wanted = self._require_rights(login, current)
+            self._end_named(login, name)
+        self._made = name
+        body = {"name": name, "scopes": sorted(wanted)}
         failpoints.hit("sendgrid.create.call")
         try:
             answer = self._api.request(
@@ -131,8 +139,18 @@ class SendGridKey(VendorKey):
         return {VALUE: answer.secret("api_key"), KEY_ID: answer.secret("api_key_id")}
 
     def sweep(self, token: Token, *, current: Values) -> None:
-        """End what *token* made besides *current*: a request that was given up came late."""
-        self.clean_up(token, current=current)
+        """
+        End what *token* made besides *current*: a request that was given up came late.
+
+        Raises:
+            Rejected: The keys may not be listed; the message names all that is missing.
+        """
+        try:
+            self.clean_up(token, current=current)
+        except Rejected as error:
+            if error.code == DENIED and self._denied:
+                self._require_rights(self._login(current), current)
+            raise
 
     def clean_up(self, token: Token, *, current: Values | None = None) -> None:
         """
@@ -146,8 +164,8 @@ class SendGridKey(VendorKey):
         """
         name = made_name(self._ref, token)
         login = self._asker if current is None else self._login(current)
-        if login is None and self._tried:
-            # This very process found nobody to ask, so nothing was made.
+        if self._denied or (login is None and self._tried):
+            # This very process could not ask, so that it made nothing.
             return
         if login is None:
             raise Rejected(
@@ -155,7 +173,8 @@ class SendGridKey(VendorKey):
                 hint=f"look at {_CONSOLE}, and delete `{name}` if it is there",
                 code="target.left-over",
             )
-        self._end_named(login, name, spare=None if current is None else _key_id(current))
+        with self._before_making():
+            self._end_named(login, name, spare=None if current is None else _key_id(current))
 
     def withdraw(self, current: Values | None, pending: Values) -> None:
         """Delete the new key; one that is gone already is fine."""
@@ -173,6 +192,12 @@ class SendGridKey(VendorKey):
     def rehearsal(self) -> RotationKind:
         """Return these steps: a further key touches nothing that is in use."""
         return self
+
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the id of *pending*, and where it is deleted."""
+        named = f", named `{self._made}`" if self._made else ""
+        what = f"the key with the id `{pending[KEY_ID].reveal_text()}`{named}"
+        return what, f"delete it at {_CONSOLE}"
 
     def use(self, value: SecretValue) -> Answer:
         """Read the scopes of *value*."""
@@ -214,6 +239,39 @@ class SendGridKey(VendorKey):
                 ' "NAME", a secret that holds a key with the scopes to make keys,',
             )
         return Login.bearer(value_of(current), f"`{self._ref.name}` itself")
+
+    @contextlib.contextmanager
+    def _before_making(self) -> Iterator[None]:
+        try:
+            yield
+        except Rejected as error:
+            self._denied = error.code == DENIED and not self._made
+            raise
+
+    def _require_rights(self, login: Login, current: Values | None) -> Collection[str]:
+        """
+        Return the scopes of a new key, where *login* has them and may end what it makes.
+
+        Raises:
+            Rejected: It lacks some; the message names each.
+        """
+        answer = self._api.request(
+            "GET", "/v3/scopes", login=login, expect=(403,), hint=self._hint(login)
+        )
+        if not answer.succeeded:
+            # Which it has cannot be asked, so that each request tells.
+            return self._wanted(login, current)
+        has = _scopes(answer)
+        wanted = self._wanted(login, current)
+        lacking = sorted({*_MANAGING, *wanted} - has)
+        if not lacking:
+            return wanted
+        named = ", ".join(f"`{scope[:80]}`" for scope in lacking)
+        raise Rejected(
+            f"{login.whose} lacks {_counted(lacking, 'scope')}: {named}",
+            hint=self._hint(login),
+            code=DENIED,
+        )
 
     def _hint(self, login: Login) -> str:
         return (
@@ -299,6 +357,10 @@ def _scopes(answer: Answer) -> set[str]:
     if not isinstance(found, list):
         raise answer.unreadable("scopes")
     return {str(scope) for scope in found}
+
+
+def _counted(items: Sequence[str], noun: str) -> str:
+    return f"a {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
 
 
 def _no_room() -> KeyturnError:

@@ -126,7 +126,8 @@ class ListedSecret(_SessionKind):
         lines = [
             ("create", "a new value at the second place of the list: accepted, and signs nothing"),
             ("check", "the length of the new value, and that none is there twice"),
-            ("advance", "first the new value signs; then the old one leaves the list"),
+            ("advance", "the new value signs; the old one stays in the list"),
+            ("advance", "the old value leaves the list"),
             ("prove", "the old value is not in the list that was delivered"),
         ]
         dropped = len(self._require_list(current)) + 1 - self._keep

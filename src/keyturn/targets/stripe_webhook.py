@@ -322,6 +322,11 @@ class StripeWebhookSecret(OnePhase):
             self._context, self._stripe, self._login, self._wanted, rehearsing=True
         )
 
+    def whereabouts(self, pending: Values) -> tuple[str, str]:
+        """Return the id of the endpoint of *pending*, and where it is deleted."""
+        what = f"the endpoint `{_text(pending, ENDPOINT_ID)}`, which is to be disabled,"
+        return what, "delete it in Stripe's dashboard (Webhooks)"
+
     def _require_round_trip(self, values: Values) -> None:
         clock = self._context.clock
         header = signature_header(value_of(values), _PAYLOAD, clock=clock)
@@ -350,10 +355,12 @@ class StripeWebhookSecret(OnePhase):
             self._require_first(found)
             return None
         if len(found) != 1:
+            made = ", ".join(f"`{row.get('id')}`" for row in found if _token_of(row) is not None)
+            more = f"; rotations made {made}: delete in the dashboard what is not in use"
             raise Rejected(
                 f"Stripe has {len(found) or 'no'} endpoints `{wanted[1]}`, so which is in use"
                 " cannot be told",
-                hint='write endpoint = "we_..." in the secret\'s target',
+                hint=f'write endpoint = "we_..." in the secret\'s target{more if made else ""}',
                 code="target.unknown",
             )
         return found[0]

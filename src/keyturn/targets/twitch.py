@@ -14,6 +14,7 @@ from keyturn._internal import failpoints
 from keyturn.core.ids import FieldName
 from keyturn.core.model import Values
 from keyturn.core.ports import Evidence, KindContext, RotationKind
+from keyturn.core.value import SecretValue
 from keyturn.errors import KeyturnError, Unavailable, UsageError, VerificationFailed
 from keyturn.targets._http import LOGIN_REFUSED, Answer, Login, until, vendor
 from keyturn.targets._vendor_key import STILL_WORKS
@@ -139,6 +140,10 @@ class TwitchApp(GuidedKind):
             Unavailable: No answer.
         """
         return self._try(values)
+
+    def counted_on(self, values: Values) -> SecretValue | None:
+        """Return the client: Twitch may turn it away after some failures."""
+        return values.get(CLIENT_ID)
 
     def _accept(self, current: Values | None, values: Values) -> Evidence:
         _require_form(values)

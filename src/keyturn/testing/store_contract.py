@@ -13,16 +13,33 @@ import threading
 from collections.abc import Callable
 
 from keyturn.core.ids import EnvironmentName, FieldName, SecretName, Token
-from keyturn.core.model import Origin, SecretRef, Stage, Values
+from keyturn.core.model import Origin, SecretRef, Stage
 from keyturn.core.ports import Store
 from keyturn.core.value import SecretValue
-from keyturn.errors import Conflict, KeyturnError, NotFound, Rejected
+from keyturn.errors import Conflict, NotFound, Rejected
+from keyturn.testing._store_moving import StoreMoving
+from keyturn.testing._store_words import (
+    DB,
+    ELSEWHERE,
+    OTHER,
+    activate,
+    current,
+    put,
+    refused,
+    values,
+)
 
-__all__ = ["StoreContract"]
-
-DB = SecretRef(EnvironmentName("production"), SecretName("db"))
-OTHER = SecretRef(EnvironmentName("production"), SecretName("other"))
-ELSEWHERE = SecretRef(EnvironmentName("development"), SecretName("db"))
+__all__ = [
+    "DB",
+    "ELSEWHERE",
+    "OTHER",
+    "StoreContract",
+    "activate",
+    "current",
+    "put",
+    "refused",
+    "values",
+]
 
 _AWKWARD = {
     "empty": b"",
@@ -38,41 +55,7 @@ _AWKWARD = {
 _LARGE_BYTES = 1024 * 1024
 
 
-def values(**fields: bytes) -> Values:
-    """Return fields by name."""
-    return {FieldName(name): SecretValue(data) for name, data in fields.items()}
-
-
-def put(store: Store, data: bytes, *, ref: SecretRef = DB, token: str | None = None) -> int:
-    """Store *data* as the pending `value` of *ref* and return its number."""
-    token = token or f"token {ref} {store.state(ref).next_number}"
-    version = store.put_pending(ref, values(value=data), origin=Origin.SET, token=Token(token))
-    return version.number
-
-
-def activate(store: Store, data: bytes, *, ref: SecretRef = DB) -> int:
-    """Store *data* and make it current."""
-    expected = store.state(ref).current
-    number = put(store, data, ref=ref)
-    store.promote(ref, number, expected_current=expected)
-    return number
-
-
-def current(store: Store, ref: SecretRef = DB) -> bytes:
-    """Return the current `value` of *ref*."""
-    return store.read(ref, Stage.CURRENT).values[FieldName("value")].reveal()
-
-
-def refused(error: type[KeyturnError], action: Callable[[], object]) -> KeyturnError:
-    """Run *action*, which must raise *error*, and return what it raised."""
-    try:
-        action()
-    except error as raised:
-        return raised
-    raise AssertionError(f"{error.__name__} was not raised")
-
-
-class StoreContract:
+class StoreContract(StoreMoving):
     """
     Subclass it and provide two pytest fixtures.
 

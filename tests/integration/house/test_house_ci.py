@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -31,6 +32,24 @@ CASES = {
         def postgres_servers(): pass
         def test_by_fixture(postgres_servers): pass
         @pytest.mark.adapter("unseen")
+        @pytest.mark.skip
+        def test_skipped(): pass
+    """,
+    "test_stores.py": """
+        import pytest
+        from tests._plugins.ci import STORE
+        @pytest.mark.store("memory")
+        def test_real(): pass
+        @pytest.mark.store("kubernetes", real=False)
+        @pytest.mark.parametrize("number", range(3))
+        def test_simulated(number): pass
+        @pytest.fixture
+        def world(request):
+            request.node.user_properties.append((STORE, "vault real"))
+        def test_by_fixture(world): pass
+        @pytest.mark.store("swarm")
+        def test_fails(): raise ValueError
+        @pytest.mark.store("sops")
         @pytest.mark.skip
         def test_skipped(): pass
     """,
@@ -100,6 +119,18 @@ def test_the_summary_tells_real_from_stand_in(run):
     assert "against the real thing (tests): embedded (1), postgres (1)" in output
     assert "against a stand-in (tests): vault (1)" in output
     assert "unseen" not in output
+
+
+def test_the_summary_names_the_stores_that_ran(run):
+    """With the server behind each and its version; not those that failed or were skipped."""
+    output = run("test_stores.py", workers=2).stdout
+    (line,) = [line for line in output.splitlines() if line.startswith("stores: ")]
+    pattern = (
+        r"stores: real: memory, vault \(OpenBao \d+\.\d+\.\d+\);"
+        r" simulated: kubernetes \(an API server of ours\)"
+    )
+    assert re.fullmatch(pattern, line)
+    assert "stores: " not in run("test_adapters.py").stdout
 
 
 def test_the_tally_counts_errors_as_failures(run, tmp_path):

@@ -194,6 +194,33 @@ def test_a_fault_costs_one_worker_and_nothing_else():
     assert ["hired", "a", "left", "hired", "b", "left"] == log
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+def test_a_worker_that_would_end_its_thread_does_not(error):
+    """Whoever waits for its end would wait for ever."""
+    log = []
+    ends = {
+        str(each.ref.name): each
+        for each in carry_out(jobs(a="", b=""), lambda: Hand(log, {"a": error}.items()), at_once=1)
+    }
+    assert (WaveEnd.FAILED, WaveEnd.DONE) == (ends["a"].end, ends["b"].end)
+    assert type(error).__name__ in ends["a"].text
+
+
+def test_a_worker_that_cannot_let_go_costs_no_other_job():
+    """Its job had failed already, and the next one gets a worker of its own."""
+    log = []
+
+    class Clinging(Hand):
+        def close(self):
+            super().close()
+            if "b" not in log:
+                raise OSError("still busy")
+
+    failing = {"a": ValueError("inner")}.items()
+    found = carry_out(jobs(a="", b=""), lambda: Clinging(log, failing), at_once=1)
+    assert {"a": "failed", "b": "done"} == {str(each.ref.name): each.end for each in found}
+
+
 def test_a_worker_that_cannot_be_had_is_a_failure_of_each():
     """Such as a store that is sealed by now."""
 

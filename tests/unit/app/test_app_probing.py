@@ -57,6 +57,48 @@ class Kind:
 
     probe = prove_dead = _say
 
+    def counted_on(self, values):
+        return None
+
+    def ask_dead(self, old, *, current):
+        return None
+
+
+class Accepting:
+    """
+    A system that accepts the versions *alive*, and remembers each try.
+
+    Args:
+        counts: Failures are counted against one login.
+        known: What it says of each version without a try of it.
+    """
+
+    def __init__(self, *, alive=(), counts=False, known=None):
+        self.alive, self.counts, self.known = alive, counts, known or {}
+        self.tried = []
+
+    def counted_on(self, values):
+        return SecretValue(b"test-login") if self.counts else None
+
+    def ask_dead(self, old, *, current):
+        return self.known.get(number_of(old))
+
+    def prove_dead(self, old, *, current=None):
+        self.tried.append(("prove", number_of(old)))
+        if number_of(old) in self.alive:
+            raise VerificationFailed("it is accepted")
+        return Evidence("refused", "no")
+
+    def probe(self, values):
+        self.tried.append(("probe", number_of(values)))
+        if number_of(values) in self.alive:
+            return Evidence("accepted", "yes")
+        raise VerificationFailed("no")
+
+
+def number_of(values):
+    return int(values[FieldName("value")].reveal_text())
+
 
 @pytest.mark.parametrize(
     ("error", "result", "unreachable", "words"),
@@ -162,6 +204,55 @@ def test_every_old_version_is_tried():
     assert "pass" == check.result
     assert "version 3: " in check.detail and "version 2: " in check.detail
     assert check.detail.endswith("4 older not tried")
+
+
+def test_each_that_still_works_is_named():
+    """Not the first alone; the later ones are tried once, as waiting was done already."""
+    kind = Accepting(alive={5, 3, 2})
+    check = retired_check("s", kind, numbered(5, 4, 3, 2), current=VALUES)
+    assert "fail" == check.result
+    assert ["5", "3", "2"] == [part.split()[1] for part in check.detail.split("; ")]
+    assert [("prove", 5), ("probe", 4), ("probe", 3), ("probe", 2)] == kind.tried
+
+
+def test_where_failures_are_counted_one_is_tried():
+    """A system that locks the login after some of them would lock whoever uses it."""
+    kind = Accepting(counts=True)
+    check = retired_check("s", kind, numbered(5, 4, 3), current=VALUES, untried=1)
+    assert ("pass", [("prove", 5)]) == (check.result, kind.tried)
+    assert "2 not tried: their failures would count against the login in use" in check.detail
+    assert check.detail.endswith("1 older not tried")
+
+
+def test_what_can_be_looked_up_is_not_tried():
+    """Then none of them counts, and all of them are told."""
+    kind = Accepting(counts=True, known={5: Evidence("not known", "x"), 4: Evidence("gone", "y")})
+    check = retired_check("s", kind, numbered(5, 4), current=VALUES)
+    assert ("pass", []) == (check.result, kind.tried)
+    assert "version 5: not known: x; version 4: gone: y" == check.detail
+
+
+def test_one_that_was_ended_and_is_in_use_again_is_said_so():
+    """Where only the store went back, such as to a signing key that was retired."""
+    kind = Accepting(alive={5, 4})
+    check = retired_check("s", kind, numbered(5, 4), current=VALUES, used=False, in_use=5)
+    assert "version 5 was ended by a rotation and is in use again" in check.detail
+    assert [("prove", 5), ("prove", 4)] == kind.tried
+
+
+def test_a_probe_that_exits_is_a_failure():
+    """It must not end its thread unheard, to be waited for until the time is up."""
+    found = outcome([probe("a", raising(SystemExit(0)))], seconds=30.0)
+    assert ("fail", "the probe itself broke: SystemExit") == (found["a"].result, found["a"].detail)
+    assert not found["a"].unreachable
+
+
+def numbered(*numbers):
+    made = []
+    for number in numbers:
+        values = {FieldName("value"): SecretValue.from_text(str(number))}
+        made.append(VersionedValue(old(number).version, values))
+    return made
 
 
 def old(number):

@@ -79,7 +79,8 @@ def test_each_promote_raises_the_generation_and_a_read_does_not(project, session
 def test_a_generation_that_cannot_be_written_stops_the_change(project, session):
     """A stale bundle could be served otherwise; the error names the file."""
     (project.keys / "generation.development").unlink(missing_ok=True)
-    (project.keys / "generation.development").mkdir()
+    # One that is empty would be replaced.
+    (project.keys / "generation.development" / "kept").mkdir(parents=True)
     with pytest.raises(Unavailable, match=r"generation\.development"):
         set_field(session, DEVELOPMENT, "session", NEW)
     assert 1 == session.store.state(SecretRef(DEVELOPMENT, "session")).current

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from keyturn import fast
+from keyturn.app import waves
 from keyturn.app.waves import WaveEnd, rotate_waves, waves_of
 from keyturn.core.ids import EnvironmentName
 from keyturn.manifest import load
@@ -119,6 +120,21 @@ def rotated(tmp_path):
     yield run
     for session in sessions:
         session.close()
+
+
+def test_one_that_would_end_the_process_is_a_failure(rotated, monkeypatch):
+    """Its exit code is not that of all of them, and the others are rotated."""
+    rotate = waves.rotate
+
+    def ending(session, ref, *, now):
+        if ref.name == "first":
+            raise SystemExit(0)
+        return rotate(session, ref, now=now)
+
+    monkeypatch.setattr(waves, "rotate", ending)
+    found = rotated(secret("first", priority="critical"), secret("other", priority="critical"))
+    assert (WaveEnd.FAILED, WaveEnd.DONE) == (found["first"].end, found["other"].end)
+    assert "SystemExit" in found["first"].text
 
 
 def test_one_that_fails_stops_only_what_depends_on_it(rotated):

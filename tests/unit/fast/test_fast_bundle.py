@@ -90,6 +90,12 @@ def test_the_header_comes_back():
     assert [[b"backend", b"config", b"db", b"jwt"], [b"idle", b"-"]] == found.head[b"consumer"]
 
 
+def test_how_to_ask_comes_back():
+    """Line by line, each as its words."""
+    found = opened(content(recheck=[("kind", "vault"), ("ca_file", "/a file.pem")]))
+    assert [[b"kind", b"vault"], [b"ca_file", b"/a", b"file.pem"]] == found.head[b"recheck"]
+
+
 def test_another_format_is_no_bundle():
     """A later version of the format, or anything else, is refused by its first line."""
     for plain in (b"", b"keyturn-bundle 2\nstore x\n\n", b"DB_PASSWORD=x\n"):

@@ -41,7 +41,7 @@ VENDORS = {
     "cryptography": ("crypto/",),
     "httpx": ("targets/", "testing/"),
     "joserfc": ("crypto/", "targets/", "testing/"),
-    "msgspec": ("audit/",),
+    "msgspec": ("app/backup_", "audit/"),
     "paramiko": ("targets/",),
     "psycopg": ("demo/", "targets/", "testing/"),
     "pyrage": ("crypto/", "fast.py"),
@@ -50,7 +50,7 @@ VENDORS = {
     "tomlkit": ("manifest/",),
     "yaml": ("stores/",),
 }
-STANDARD_ONLY = {"core", "errors", "_internal", "_fastaudit"}
+STANDARD_ONLY = {"core", "errors", "_internal", "_fastaudit", "_fastread"}
 # Of the standard library in one version and not in another.
 STANDARD = sys.stdlib_module_names | {"_sha2", "_sha256"}
 

@@ -46,6 +46,8 @@ def test_what_is_clearly_harmless_is_a_setting(line):
         ("WORD", "dragonfire"),
         ("WORDS", "correct horse battery staple"),
         ("DOOR_CODE", "8842"),
+        ("DB_PORT", "48291736"),
+        ("METRICS_PORT_2", "65536"),
         ("WAREHOUSE_LOGIN", "shop:x9y8z7"),
         ("CACHE_URL", f"redis://:{secrets.token_hex(5)}@cache:6379/1"),
         ("SOME_URL", f"https://{secrets.token_hex(5)}@acme.io/"),
@@ -57,7 +59,7 @@ def test_what_is_clearly_harmless_is_a_setting(line):
         ("LONG_TEXT", "a word and another, " * 300),
     ],
     # Not the values: each process draws its own.
-    ids=[str(number) for number in range(13)],
+    ids=[str(number) for number in range(15)],
 )
 def test_what_is_in_doubt_is_a_secret(name, value):
     """Neither its value nor a piece of it stands in the manifest."""

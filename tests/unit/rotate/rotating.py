@@ -187,7 +187,7 @@ class Rotating:
             later_waits=tuple(self.kind.later_waits(grace_seconds)),
         )
 
-    def runner(self, *, store=None, audit=None):
+    def runner(self, *, store=None, audit=None, swept=()):
         """Return a runner, as a new process would have it."""
         store = store or self.store
         return Runner(
@@ -199,6 +199,7 @@ class Rotating:
             clock=self.clock,
             entropy=self.workshop.entropy,
             listener=self.told.append,
+            swept=swept,
         )
 
     def start(self, **options):

@@ -79,6 +79,76 @@ def test_what_a_person_ended_is_left_to_that_person(rotating, swept):
     assert [last.id] == [token for token, _ in swept.taken()]
 
 
+def test_nothing_before_one_that_was_given_up_is_swept(rotating, swept):
+    """The version that the last good one made may be what consumers still use."""
+    rotating.start()
+    rotating.kind.failures["check"] = [VerificationFailed("no")]
+    assert State.ROLLED_BACK is rotating.start().rotation.state
+    rotating.clock.advance(1)
+    rotating.start(grace_seconds=3600)
+    rotating.runner().give_up(DB)
+    rotating.clock.advance(1)
+    swept.taken()
+    last = rotating.start(grace_seconds=3600).rotation
+    assert [] == swept.taken()
+    rotating.resume(now=True)
+    assert [last.id] == [token for token, _ in swept.taken()]
+
+
+def test_what_went_back_after_one_was_given_up_is_swept_alone(rotating, swept):
+    """It was begun when the target had been left to a person, and nobody uses what it made."""
+    rotating.start()
+    rotating.start(grace_seconds=3600)
+    rotating.runner().give_up(DB)
+    rotating.clock.advance(1)
+    rotating.kind.failures["check"] = [VerificationFailed("no")]
+    back = rotating.start().rotation
+    swept.taken()
+    last = rotating.start().rotation
+    assert [back.id, last.id] == [token for token, _ in swept.taken()]
+
+
+def test_a_version_that_a_person_put_out_of_use_is_not_swept(rotating, swept):
+    """Going back changes the store alone: consumers may still use what they were given."""
+    rotating.start()
+    rotating.start()
+    rotating.store.promote(DB, 2, expected_current=3)
+    swept.taken()
+    last = rotating.start().rotation
+    assert [last.id] == [token for token, _ in swept.taken()]
+
+
+def test_what_was_left_to_a_person_is_told_at_the_end(rotating):
+    """Whoever reads that a rotation is done must not believe that all before it is dead."""
+    rotating.start()
+    rotating.start(grace_seconds=3600)
+    rotating.runner().give_up(DB)
+    rotating.clock.advance(1)
+    notes = " ".join(rotating.start().notes)
+    assert "version 2 was left to a person" in notes and "`keyturn test db -e" in notes
+    assert "left to a person" not in " ".join(rotating.start().notes)
+
+
+def test_what_went_back_from_a_version_set_by_hand_is_swept(rotating, swept):
+    """That version is older than all that the rotation made, so that it cannot be of it."""
+    rotating.kind.failures["check"] = [VerificationFailed("no")]
+    back = rotating.start().rotation
+    assert (State.ROLLED_BACK, 2) == (back.state, back.new_version)
+    swept.taken()
+    last = rotating.start().rotation
+    assert [back.id, last.id] == [token for token, _ in swept.taken()]
+
+
+def test_what_went_back_before_a_value_was_set_by_hand_is_not_swept(rotating, swept):
+    """That value may be what it had made."""
+    rotating.kind.failures["check"] = [VerificationFailed("no")]
+    rotating.start()
+    activate(rotating.store, b"first")
+    swept.taken()
+    last = rotating.start().rotation
+    assert [last.id] == [token for token, _ in swept.taken()]
+
+
 def test_what_may_have_been_set_by_hand_is_not_taken_for_left_over(rotating, swept):
     """Its value again, without the provider's name for it: only what nobody stored is swept."""
     rotating.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from keyturn.core.model import SecretRef
 from keyturn.core.ports import StoreCapabilities
 from keyturn.errors import OutcomeUnknown
 from keyturn.stores._place import Seen, mark_is_stale, plain_key
@@ -107,11 +108,13 @@ class MemoryLayout:
             return MemoryPlace(self, self.shelves.setdefault(key, Shelf()))
 
     def places(self, environment, names):
+        if self.each and names is not None:
+            return [self.place(SecretRef(environment, name)) for name in names]
+        if names is not None:
+            return [self.place(SecretRef(environment, ""))]
         with self.lock:
             found = [
-                shelf
-                for (where, name), shelf in sorted(self.shelves.items())
-                if where == environment and (names is None or not self.each or name in names)
+                shelf for (where, _), shelf in sorted(self.shelves.items()) if where == environment
             ]
         return [MemoryPlace(self, shelf) for shelf in found]
 

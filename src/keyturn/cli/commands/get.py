@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from keyturn.app.getting import get_current
 from keyturn.app.secrets import get_value
 from keyturn.cli.options import (
     environment_option,
@@ -65,6 +66,9 @@ def command(
     output = Output(quiet=quiet)
     with opened(project_dir=project_dir, reason=reason, output=output) as session:
         where = pick_environment(session, environment)
+        if number is None and stage is None and not as_json:
+            write_value(get_current(session, where, name).reveal())
+            return
         selector = number if number is not None else Stage(stage or "current")
         found, field = get_value(session, where, name, selector)
         if not as_json:

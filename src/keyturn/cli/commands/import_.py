@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import click
 
 from keyturn.app.adopting import Adopting, begin_adopting, renew_bundle
-from keyturn.app.reading import read_plain
+from keyturn.app.earlier import older_note
+from keyturn.app.reading import is_handed_over, read_plain
 from keyturn.app.secrets import Imported, import_values
 from keyturn.app.settings import TakenSettings, take_settings
 from keyturn.app.shred import kept_nowhere, shred
@@ -28,15 +30,22 @@ from keyturn.cli.output import Output
 from keyturn.cli.prompt import confirm, has_terminal
 from keyturn.cli.verb import verb
 from keyturn.core.ids import VariableName
+from keyturn.core.model import SecretRef
 from keyturn.errors import Conflict, KeyturnError, UsageError
 from keyturn.manifest import EnvFile, parse_env
 
 EXAMPLES = """
 keyturn import .env
 keyturn import .env.production -e production --reason 'moving in' --shred
+sops decrypt .env.enc | keyturn import -
 """
 
 _MAX_BYTES = 1024 * 1024
+_TOO_LARGE = (
+    "1 MiB is the most that an .env may have; store a large value with "
+    "`keyturn set NAME --from-file FILE`, and import the rest"
+)
+_STDIN = Path("-")
 
 
 @verb(examples=EXAMPLES)
@@ -53,6 +62,11 @@ _MAX_BYTES = 1024 * 1024
     default=True,
     help="Take settings and new variables into keyturn.toml too (the default), or leave it alone.",
 )
+@click.option(
+    "--force-old",
+    is_flag=True,
+    help="Take values of the file that an earlier version had, in place of the current ones.",
+)
 @environment_option
 @reason_option
 @yes_option
@@ -62,6 +76,7 @@ def command(
     file: Path,
     shred_file: bool | None,
     with_settings: bool,
+    force_old: bool,
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
@@ -70,16 +85,24 @@ def command(
     quiet: int,
 ) -> int:
     """
-    Take the secrets of the .env FILE into the store, in one transaction.
+    Take the secrets of the .env FILE, or of standard input (`-`), into the store.
+
+    All of them are one transaction.
 
     Variables that the manifest declares as secrets go to the store. Plain settings
     that differ are written into keyturn.toml, for this environment. What the manifest
     does not know is declared in it, as a secret where that is in doubt; so is a setting
     whose value may be a secret. What cannot be taken is listed, with exit code 1: `run`
     would miss it. Nothing is printed of any value.
+
+    An .env that is kept grows old. A value that an earlier version of a secret had is
+    named and left alone, and what is current stays, unless `--force-old` is given.
     """
     output = Output(quiet=quiet)
-    parsed = parse_env(_read(file), file=str(file))
+    stays = file != _STDIN and not is_handed_over(file)
+    if shred_file and not stays:
+        raise UsageError(f"`{file}` is no file that could be removed", hint="leave `--shred` out")
+    parsed = parse_env(_read(file), file=str(file) if file != _STDIN else "standard input")
     for problem in parsed.problems:
         output.warn(str(problem))
     if not parsed.entries:
@@ -88,7 +111,7 @@ def command(
         where = pick_environment(session, environment)
         confirm_change(session, where, f"import `{file}` into `{where}`?", yes=yes)
         adopting = begin_adopting(session, where, parsed, write=with_settings)
-        done = import_values(session, where, parsed)
+        done = import_values(session, where, parsed, force_old=force_old)
         adopting.finish()
         given = {VariableName(entry.name): entry.value for entry in parsed.live}
         write = with_settings and not adopting.unwritable
@@ -96,16 +119,21 @@ def command(
         if adopting.switched or settings.written:
             renew_bundle(session, where)
         nowhere = kept_nowhere(session, where, parsed)
+        session.notes += [
+            older_note(session, SecretRef(where, name), found) for name, found in done.older.items()
+        ]
     unknown = [n for n in adopting.missed(done.unknown) if n not in settings.refused]
     if as_json:
         output.data(_document(parsed, done, settings, adopting, unknown))
     else:
         _tell(output, where, parsed, done, settings)
         _tell_adopted(output, adopting, unknown)
-    taken = bool(done.stored or done.unchanged or settings.written or settings.unchanged)
+    kept = bool(done.unchanged or done.older or settings.unchanged)
+    taken = bool(done.stored or settings.written) or kept
     unread = [f"line {problem.line}" for problem in parsed.unread]
     left = _Left([*unknown, *settings.refused, *unread], nowhere)
-    _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
+    if stays:
+        _offer_shred(file, output, wanted=shred_file, taken=taken, left=left)
     if settings.refused or unknown or parsed.lost:
         return Exit.BAD
     return Exit.DONE if taken else Exit.NOTHING
@@ -123,6 +151,7 @@ def _document(
     return {
         "stored": dict(done.stored),
         "unchanged": list(done.unchanged),
+        "older": {name: found.number for name, found in done.older.items()},
         "declared": {one.name: list(one.variables) for one in new.secrets} if new else {},
         "moved": list(new.moved) if new else [],
         "to_declare": list(lines),
@@ -201,10 +230,21 @@ def _tell_lines(output: Output, adopting: Adopting) -> None:
 
 
 def _read(file: Path) -> bytes:
+    if file == _STDIN:
+        return _read_stdin()
     try:
-        return read_plain(file, _MAX_BYTES, hint="name an .env file")
+        return read_plain(file, _MAX_BYTES, hint="name an .env file", too_large=_TOO_LARGE)
     except FileNotFoundError as error:
         raise UsageError(f"`{file}` cannot be read: {error.strerror}") from None
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", hint="pipe the .env into it, or name a file")
+    data = sys.stdin.buffer.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"standard input is over {_MAX_BYTES} bytes", hint=_TOO_LARGE)
+    return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ from keyturn.cli.options import (
 from keyturn.cli.output import Output
 from keyturn.cli.progress import StepDisplay
 from keyturn.cli.prompt import ask_value, confirm
-from keyturn.cli.supply import PersonSupplier
+from keyturn.cli.supply import PersonSupplier, read_given
 from keyturn.cli.verb import verb
 from keyturn.core.ids import EnvironmentName
-from keyturn.core.model import SecretRef
-from keyturn.errors import KeyturnError, UsageError
+from keyturn.core.model import SecretRef, Values
+from keyturn.errors import KeyturnError, RotationFailed, UsageError
 from keyturn.manifest import Priority
 from keyturn.rotate import Report
 
@@ -157,9 +157,20 @@ def _one(session: Session, output: Output, ref: SecretRef, asked: _Options) -> i
             f"{', '.join(unseen)} cannot be reloaded or seen to use the new version, and the "
             "old one ends at once: restart now, or leave `--now` away"
         )
-    supplier = PersonSupplier(output, source=asked.source)
-    with StepDisplay(output, str(ref)) as display:
-        report = rotations.rotate(
+    # A value for what waits for one is the same wish, however it is said.
+    return _attended(session, output, ref, asked, going_on=rotations.awaits_value(session, ref))
+
+
+def _attended(
+    session: Session, output: Output, ref: SecretRef, asked: _Options, *, going_on: bool
+) -> int:
+    """Rotate one secret, or go on with it, where a person may be there to be asked."""
+    given = _given(session, ref, asked)
+    display = StepDisplay(output, str(ref))
+    supplier = PersonSupplier(output, given=given, aside=display.aside)
+    act = rotations.resume if going_on else rotations.rotate
+    with display:
+        report = act(
             session,
             ref,
             now=asked.now,
@@ -167,9 +178,29 @@ def _one(session: Session, output: Output, ref: SecretRef, asked: _Options) -> i
             listener=display.progress,
             say=display.say,
         )
-    rotating.tell(output, [report])
-    _require_taken(supplier, asked)
+    rotating.tell(output, [report], shown=supplier.shown or supplier.refused is not None)
+    _require_taken(session, supplier, report, given)
     return Exit.DONE
+
+
+def _given(session: Session, ref: SecretRef, asked: _Options) -> Values | None:
+    """
+    Return what `--from-file` has, before anything is begun.
+
+    Raises:
+        UsageError: It cannot be read, or no step will ask for it.
+    """
+    if asked.source is None:
+        return None
+    refusal = rotations.asks_no_value(session, ref)
+    if refusal is not None:
+        raise UsageError(
+            f"the value of `--from-file` would not be taken: {refusal}",
+            hint="it is for kinds whose value a person fetches, while they wait for it;"
+            " otherwise leave it away",
+        )
+    fields = tuple(session.manifest.secret_in(ref.environment, ref.name).fields)
+    return read_given(asked.source, fields)
 
 
 def _everything(session: Session, output: Output, where: EnvironmentName, asked: _Options) -> int:
@@ -227,19 +258,15 @@ def _resume(session: Session, output: Output, where: EnvironmentName, asked: _Op
             return Exit.DONE
     for place in dict.fromkeys(ref.environment for ref in refs):
         _confirm_resume(session, place, [ref for ref in refs if ref.environment == place], asked)
-    supplier = PersonSupplier(output, source=asked.source) if asked.name is not None else None
+    if asked.name is not None:
+        return _attended(session, output, refs[0], asked, going_on=True)
     reports: list[Report] = []
     worst: KeyturnError | None = None
     for ref in refs:
         try:
             with StepDisplay(output, str(ref)) as display:
                 report = rotations.resume(
-                    session,
-                    ref,
-                    now=asked.now,
-                    supplier=supplier,
-                    listener=display.progress,
-                    say=display.say,
+                    session, ref, now=asked.now, listener=display.progress, say=display.say
                 )
             reports.append(report)
         except KeyturnError as error:
@@ -247,8 +274,6 @@ def _resume(session: Session, output: Output, where: EnvironmentName, asked: _Op
             output.error(error)
             worst = worst or error
     rotating.tell(output, reports)
-    if supplier is not None and worst is None:
-        _require_taken(supplier, asked)
     return exit_of(worst) if worst is not None else Exit.DONE
 
 
@@ -261,21 +286,32 @@ def _confirm_resume(
         confirm_change(session, where, f"go on with the rotation of {listed}?", yes=asked.yes)
 
 
-def _require_taken(supplier: PersonSupplier, asked: _Options) -> None:
+def _require_taken(
+    session: Session, supplier: PersonSupplier, report: Report, given: Values | None
+) -> None:
     """
     Return where a value that was given was taken, or none was given.
 
     Raises:
         KeyturnError: It was not good.
-        UsageError: Nothing asked for it.
+        RotationFailed: Nothing asked for it.
     """
-    if supplier.refused is not None:
-        raise supplier.refused
-    if asked.source is not None and not supplier.taken:
-        raise UsageError(
-            "the value of `--from-file` was not taken: no step asked for one",
-            hint="it is for kinds whose value a person fetches, while they wait for it;"
-            " otherwise leave it away",
+    refused, ref = supplier.refused, report.rotation.ref
+    if refused is not None and report.rotation.is_open:
+        protected = session.manifest.environments[ref.environment].protected
+        reason = " --reason 'WHY'" if protected else ""
+        rest = f"{ref.name} -e {ref.environment}{reason}"
+        ways = (
+            f"the rotation stays open and waits for another value: `keyturn rotate {rest}"
+            f" --from-file PATH`; or end it: `keyturn rotate {rest} --give-up`"
+        )
+        refused.hint = f"{refused.hint}; {ways}" if refused.hint else ways
+    if refused is not None:
+        raise refused
+    if given is not None and not supplier.taken:
+        raise RotationFailed(
+            "the value of `--from-file` was not taken: the rotation had one already",
+            hint=f"`keyturn status -e {ref.environment}` shows where it is",
         )
 
 

@@ -37,6 +37,7 @@ keyturn set jwt.private_key --from-file key.pem
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-]")
 @click.option("--from-file", type=click.Path(path_type=Path), help="Read the value from a file.")
 @click.option("--keep-newline", is_flag=True, help="Keep one final newline of stdin or file.")
+@click.option("--force", is_flag=True, help="Also a value that a rotation has ended.")
 @environment_option
 @reason_option
 @yes_option
@@ -46,6 +47,7 @@ def command(
     rest: tuple[str, ...],
     from_file: Path | None,
     keep_newline: bool,
+    force: bool,
     environment: str | None,
     project_dir: Path | None,
     reason: str | None,
@@ -57,7 +59,8 @@ def command(
 
     NAME is `session`, `db.password` or `DB_PASSWORD`. A secret of several fields
     named alone asks for each. `-` reads standard input. A value is never taken
-    from the command line, where `ps` and the shell's history would keep it.
+    from the command line, where `ps` and the shell's history would keep it. One that a
+    rotation has ended is refused without `--force`.
     """
     if "=" in name:
         _refuse(name.partition("=")[0])
@@ -79,11 +82,11 @@ def command(
                 field: ask_value(f"{secret.name}.{field}", twice=field not in secret.identifiers)
                 for field in secret.fields
             }
-            version = set_fields(session, ref, values)
+            version = set_fields(session, ref, values, force=force)
         else:
             source = "-" if rest else str(from_file) if from_file else None
             value = read_value(source, keep_newline=keep_newline) if source else ask_value(name)
-            version = set_field(session, where, name, value)
+            version = set_field(session, where, name, value, force=force)
         output.say(f"{version.ref}: version {version.number} is current")
 
 

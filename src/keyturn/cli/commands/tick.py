@@ -75,17 +75,22 @@ def command(
     """
     output = Output(as_json=as_json, quiet=quiet)
     with opened(project_dir=project_dir, reason=_REASON, output=output) as session:
-        where = _environments(session, environments)
+        asked = _environments(session, environments)
         if dry_run:
-            return _preview(session, output, where)
+            return _preview(session, output, asked)
         started = time.monotonic()
-        judged = judge_all(session, where)
+        judged, away = _judged(session, asked)
+        if away and len(away) == len(asked):
+            raise away[asked[0]]
+        for failure in away.values():
+            output.error(failure)
+        where = [name for name in asked if name not in away]
         ends = []
         for ended in tick(session, judged, at_once=at_once):
             _show(output, ended)
             ends.append(ended)
         # What was let go to wait, or came into its own meanwhile, is told as it is now.
-        left = judge_all(session, where) if ends else judged
+        left = _judged(session, where)[0] if ends else judged
         unheard = _remind(session, where, ends)
     for failure in unheard:
         output.error(failure)
@@ -95,7 +100,23 @@ def command(
     _tell(output, ends, left, seconds)
     if _is_bad(ends, left):
         return Exit.BAD
-    return Exit.UNREACHABLE if unheard else Exit.DONE
+    return Exit.UNREACHABLE if unheard or away else Exit.DONE
+
+
+def _judged(
+    session: Session, where: Sequence[EnvironmentName]
+) -> tuple[list[Judged], dict[EnvironmentName, KeyturnError]]:
+    """Return what is to be done, and why nothing is known of an environment."""
+    found: list[Judged] = []
+    away: dict[EnvironmentName, KeyturnError] = {}
+    for name in where:
+        try:
+            found += judge_all(session, [name])
+        except KeyturnError as error:
+            # The store of one environment may be away; the others are not to wait for it.
+            error.message = f"nothing can be done in `{name}` now: {error.message}"
+            away[name] = error
+    return found, away
 
 
 def _remind(
