@@ -501,6 +501,10 @@ def test_each_line_of_the_policy_is_needed_and_named(world, shape):
         rest = "\n".join(other for other in lines if other != line)
         store = world.store(token=world.token(rest), shape=shape, project="clipper")
         path = line.split('"')[1]
+        if path.endswith("/versions/"):
+            # What a dead writer left is then not found; nothing else is missing.
+            works(store)
+            continue
         with pytest.raises(Rejected, match="Vault denies `") as raised:
             works(store)
         assert raised.value.code == "store.denied", line
