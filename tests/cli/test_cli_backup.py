@@ -697,6 +697,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.optional("200 MB are written")
 @pytest.mark.skipif(
     "KEYTURN_TEST_LARGE" not in os.environ, reason="set KEYTURN_TEST_LARGE: 200 MB are written"
 )

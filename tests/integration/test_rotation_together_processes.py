@@ -57,7 +57,9 @@ def test_one_runs_and_the_other_is_refused(tmp_path, part):
         ends = [(*process.communicate(timeout=60), process.returncode) for process in pair]
         assert [0, 5] == sorted(code for _, _, code in ends), [err for _, err, _ in ends]
         refusal = next(err for _, err, code in ends if code == 5)
-        assert b"a rotation of `api` is already running" in refusal
+        # The winner may have come as far as its grace already.
+        assert b"a rotation of `api` is " in refusal
+        assert b"already running" in refusal or b"is open and waits" in refusal
         assert b"keyturn rotate --resume api" in refusal
         assert 0 == run(tmp_path, "rotate", "--resume", "--now")[0]
         value = run(tmp_path, "get", "api")[1]

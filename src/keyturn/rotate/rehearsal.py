@@ -81,7 +81,7 @@ def rehearse(kind: RotationKind, current: Values | None, *, token: Token) -> Ite
         withdrawn = line.failure is None
         yield line
     if not withdrawn:
-        yield _left(kind, made)
+        yield from _left(kind, made)
     elif usable:
         yield from _tried("prove", lambda: kind.prove_dead(made, current=current))
 
@@ -99,20 +99,20 @@ def _cleaned_up(
             yield Rehearsed("left", text, RotationFailed(text, code="rotation.left"))
 
 
-def _left(kind: RotationKind, made: Values) -> Rehearsed:
-    """Say what could not be withdrawn, whether it works, and how a person ends it."""
+def _left(kind: RotationKind, made: Values) -> Iterator[Rehearsed]:
+    """Say what could not be withdrawn and how a person ends it, unless it is refused already."""
     try:
         kind.probe(made)
         state = "it works"
     except VerificationFailed:
-        state = "it does not work now"
+        return
     except KeyturnError:
         state = "it may work"
     what, ending = "the throw-away credential", "end it at the target"
     if isinstance(kind, NamingKind):
         what, ending = kind.whereabouts(made)
     text = f"{what} is left at the target, and {state}"
-    return Rehearsed("left", text, RotationFailed(text, hint=ending, code="rotation.left"))
+    yield Rehearsed("left", text, RotationFailed(text, hint=ending, code="rotation.left"))
 
 
 def _tried(step: str, act: Callable[[], Evidence | None]) -> Iterator[Rehearsed]:

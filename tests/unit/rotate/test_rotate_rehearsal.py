@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from keyturn.core.ids import EnvironmentName, SecretName
 from keyturn.core.model import SecretRef
 from keyturn.errors import NotYet, OutcomeUnknown, Rejected, Unavailable, VerificationFailed
@@ -40,17 +38,20 @@ def test_what_is_left_is_named_with_its_state_and_its_end():
     assert ("rotation.left", "delete it in the console") == (left.failure.code, left.failure.hint)
 
 
-@pytest.mark.parametrize(
-    ("seen", "state"),
-    [(VerificationFailed("no"), "it does not work now"), (Unavailable("no answer"), "it may work")],
-)
-def test_whether_it_works_is_asked(seen, state):
+def test_where_nobody_answers_it_may_work():
     """A target that does not answer leaves it open."""
     kind = kind_with(withdraw=[REFUSED])
-    kind.probe = lambda values: (_ for _ in ()).throw(seen)
+    kind.probe = lambda values: (_ for _ in ()).throw(Unavailable("no answer"))
     left = lines_of(kind)["left"]
-    assert f"the throw-away credential is left at the target, and {state}" == left.text
+    assert "the throw-away credential is left at the target, and it may work" == left.text
     assert "end it at the target" == left.failure.hint
+
+
+def test_what_is_refused_already_is_not_said_to_be_left():
+    """The withdrawal failed after it had ended the credential."""
+    kind = kind_with(withdraw=[REFUSED])
+    kind.probe = lambda values: (_ for _ in ()).throw(VerificationFailed("no"))
+    assert "left" not in lines_of(kind)
 
 
 def test_a_withdrawal_that_waits_for_a_person_is_left_too():
