@@ -162,7 +162,6 @@ class Steps:
             if found.id != rotation.id
         ]
         given_up = [each.started_at for each in history if each.state is State.GIVEN_UP]
-        by_hand = self._last_by_hand(rotation)
         for found in sorted(history, key=_newest_first):
             # By the times too: of two measures, the one that ends less counts here.
             if found.state is State.GIVEN_UP or any(at >= found.started_at for at in given_up):
@@ -173,8 +172,10 @@ class Steps:
                     yield Token(found.id)
                 # Otherwise what it made was put out of use by a person, and not ended.
                 return
-            # What was current when it began was not made by it.
-            if made is None or by_hand <= (found.plan.old_version or 0):
+            # What was current when it began was not made by it. Asked only here: the whole
+            # history is read, and most rotations follow one that went well.
+            before = found.plan.old_version or 0
+            if made is None or self._last_by_hand(rotation) <= before:
                 yield Token(found.id)
 
     def _last_by_hand(self, rotation: Rotation) -> int:
