@@ -24,6 +24,8 @@ from keyturn.errors import (
     UsageError,
     VerificationFailed,
 )
+from keyturn.targets._command_programs import Programs
+from keyturn.testing.clock import FakeClock
 from tests.worlds.base import Setup, kind_in, secret_values, texts_of
 from tests.worlds.command import CommandWorld
 
@@ -127,6 +129,25 @@ def test_a_service_that_is_away_is_unavailable(world):
     ):
         with pytest.raises(Unavailable):
             step()
+
+
+def test_a_program_that_closes_its_outputs_is_waited_for(world):
+    """Its time is real: a clock that leaps while it is ending is no reason to stop it."""
+    programs = Programs(
+        commands={
+            "status": [
+                sys.executable,
+                "-c",
+                "import os, time; os.closerange(0, 3); time.sleep(0.3)",
+            ]
+        },
+        about={"secret": "db", "environment": "production"},
+        admin=None,
+        timeout_seconds=60.0,
+        folder=None,
+        clock=FakeClock(),
+    )
+    assert programs.answers("status", {"pending": secret_values(world.service.first)})
 
 
 # --- the contract ---------------------------------------------------------------------
