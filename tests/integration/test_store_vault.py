@@ -417,6 +417,19 @@ def test_a_value_that_one_entry_cannot_hold(world):
     assert store.state(DB).next_number == 1
 
 
+def test_more_fields_than_one_entry_takes(world):
+    """OpenBao counts the strings of a document: told as a limit of size, with the way out."""
+    store = world.store()
+    sixty = {f"f{number}": b"x" for number in range(60)}
+    with pytest.raises(Rejected) as raised:
+        for number in range(10):
+            ref = SecretRef(DB.environment, SecretName(f"s{number}"))
+            version = store.put_pending(ref, fields(**sixty), origin=Origin.SET, token=Token("t"))
+            store.promote(ref, version.number, expected_current=None)
+    assert raised.value.code == "store.too_large"
+    assert 'layout = "secret"' in raised.value.hint
+
+
 # --- a server that is sealed or away --------------------------------------------------------
 
 

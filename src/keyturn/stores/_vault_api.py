@@ -47,7 +47,13 @@ _STARTING: Final = (
     "waiting for the primary to upgrade",
 )
 _SEALED: Final = ("vault is sealed", "openbao is sealed")
-_LARGE: Final = ("value being too large", "request body too large", "exceeds max entry size")
+# The last is OpenBao's bound on what one JSON document may be made of.
+_LARGE: Final = (
+    "value being too large",
+    "request body too large",
+    "exceeds max entry size",
+    "exceeded maximum number of strings",
+)
 _HOPS = 3
 # What a server takes in one request, unless it was told otherwise.
 _LIMIT_BYTES = 32 * 1_048_576
@@ -312,7 +318,8 @@ def _temporary(server: Server, reply: Reply, *, changing: bool) -> KeyturnError 
 def _too_large() -> Rejected:
     return Rejected(
         "Vault does not take an entry of this size",
-        hint="one entry holds 1 MiB in all; use the layout with a path for each secret",
+        hint="one entry holds 1 MiB in all, in OpenBao some 500 fields; use the layout with a path"
+        ' for each secret: layout = "secret"',
         code="store.too_large",
     )
 
