@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except (click.Abort, EOFError, KeyboardInterrupt):
-        output.say("interrupted: `keyturn rotate --resume` goes on where a rotation stopped")
+        output.say(_interrupted(argv[1:]))
         return Exit.INTERRUPTED
     except click.ClickException as error:
         return _usage(output, error)
@@ -138,6 +138,14 @@ def _fault(error: Exception) -> KeyturnError:
         f"a fault in Keyturn: {type(error).__name__}",
         hint="run again with `-v` and report what it prints, as CONTRIBUTING.md says",
     )
+
+
+def _interrupted(words: list[str]) -> str:
+    if words[:1] == ["sync"]:
+        return "interrupted: the same command again does what is left"
+    if words[:1] in (["rotate"], ["rollback"], ["tick"]):
+        return "interrupted: `keyturn rotate --resume` goes on where a rotation stopped"
+    return "interrupted"
 
 
 def _usage(output: Output, error: click.ClickException) -> int:

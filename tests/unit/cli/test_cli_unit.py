@@ -122,6 +122,25 @@ def test_what_is_not_ours(raised, code, said, verbose, monkeypatch, capsys):
     assert (bool(verbose) and code in {4, 7, 70}) == ('File "' in err)
 
 
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("rotate", "interrupted: `keyturn rotate --resume` goes on where a rotation stopped\n"),
+        ("sync", "interrupted: the same command again does what is left\n"),
+        ("list", "interrupted\n"),
+    ],
+)
+def test_an_interrupt_says_how_this_command_goes_on(verb, said, monkeypatch, capsys):
+    """Advice about rotations helps nobody who interrupted something else."""
+
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "_run", interrupted)
+    assert 130 == entry.main(["keyturn", verb])
+    assert said == capsys.readouterr().err
+
+
 def test_a_broken_pipe_is_the_front_door_s():
     """It ends the command quietly there, whichever way it went."""
 
