@@ -150,8 +150,9 @@ class VaultLayout:
     @property
     def where(self) -> str:
         """Where it is, for messages."""
-        path = self._settings.path.replace("{project}", self._project)
-        return f"{self._settings.mount}/{path} on {self._cluster.where}"
+        # A message that names it names the environment too.
+        path = self._settings.path.replace("{project}", self._project).partition("{environment}")[0]
+        return f"{self._settings.mount}/{path}".rstrip("/") + f" on {self._cluster.where}"
 
     def place(self, ref: SecretRef) -> Place:
         """

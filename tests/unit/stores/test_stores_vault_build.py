@@ -49,7 +49,7 @@ def key(store, field):
 def test_what_is_left_out(store):
     """The usual mount, one path for an environment, and a token."""
     made = store()
-    assert made.where == f"secret/clipper/{{environment}} on {ADDRESS}"
+    assert made.where == f"secret/clipper on {ADDRESS}"
     settings = made._layout._settings
     assert (settings.shape, settings.auth.method) == (VaultShape.ENVIRONMENT, AuthMethod.TOKEN)
 
